@@ -1,0 +1,67 @@
+"""The wheel: small, pure Python, with its kernels, its type marker, and nothing of the tests."""
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+pytest.importorskip("hatchling", reason="builds the wheel with hatchling")
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    out = tmp_path_factory.mktemp("dist")
+    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(out)]
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=100)
+    assert run.returncode == 0, run.stdout + run.stderr
+    [path] = out.iterdir()
+    return path
+
+
+def test_name_and_size(wheel):
+    assert re.fullmatch(r"gpugrad-[\w.]+-py3-none-any\.whl", wheel.name)
+    assert wheel.stat().st_size < 1_000_000
+
+
+def test_contents(wheel):
+    with zipfile.ZipFile(wheel) as archive:
+        names = set(archive.namelist())
+        info = next(name for name in names if name.endswith(".dist-info/METADATA"))
+        metadata = archive.read(info).decode()
+    assert "gpugrad/py.typed" in names
+    kernels = {f"gpugrad/_kernels/{path.name}" for path in (ROOT / "kernels").iterdir()
+               if path.suffix in (".cu", ".cuh")}
+    assert kernels and kernels <= names
+    sources = {path.relative_to(ROOT).as_posix() for path in (ROOT / "gpugrad").rglob("*.py")}
+    assert sources <= names
+    assert any(name.endswith("/licenses/LICENSE") for name in names)
+    strays = {name for name in names if not re.match(r"gpugrad/|gpugrad-[\w.]+\.dist-info/", name)}
+    assert not strays and not any("__pycache__" in name for name in names)
+
+    needs = re.findall(r"^Requires-Dist: (.*)$", metadata, re.M)
+    assert [need for need in needs if "extra ==" not in need] == ["numpy>=2.0"]
+    extras = set(re.findall(r"^Provides-Extra: (.*)$", metadata, re.M))
+    assert {"cuda12", "cuda13", "cuda12x", "cuda13x", "examples", "test", "dev"} <= extras
+    assert not [need for need in needs if need.startswith("cupy") and "<" in need]
+
+
+def test_an_installed_wheel_works_away_from_the_checkout(wheel, tmp_path):
+    with zipfile.ZipFile(wheel) as archive:       # a pure wheel is what lands in site-packages
+        archive.extractall(tmp_path)
+    code = ("import gpugrad as torch; from gpugrad.backend import kernels; "
+            "print(torch.__file__); print(torch.ones(2, 3).sum().item()); "
+            "print(kernels.folder()); print(sorted(kernels.sources()))")
+    run = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True,
+                         env={**os.environ, "PYTHONPATH": str(tmp_path)}, timeout=100)
+    assert run.returncode == 0, run.stderr
+    where, total, folder, files = run.stdout.splitlines()
+    assert Path(where).is_relative_to(tmp_path) and Path(folder).is_relative_to(tmp_path)
+    assert total == "6.0"
+    assert "im2col" in files and "pool" in files
