@@ -1,0 +1,182 @@
+"""What an op may ask of a device. Everything else goes through ``xp``, NumPy's or CuPy's module."""
+from __future__ import annotations
+
+import math
+import threading
+from typing import Any
+
+import numpy as np
+
+from gpugrad.backend import columns
+from gpugrad.device import device as Device
+
+
+class Numbers(dict[Any, Any]):
+    """``be.number[2.0, dtype]``: a Python number as a cached 0-dim array.
+
+    NumPy takes 0.6 us longer for a bare number than for such an array.
+    """
+
+    def __init__(self, be: Backend) -> None:
+        self.be = be
+
+    def __missing__(self, key: tuple[Any, Any]) -> Any:
+        value, dtype = key
+        a = self.be.scalar(value, dtype)
+        if value != 0 or type(value) is int:      # 0.0 and -0.0 would share a place
+            if len(self) > 256:
+                self.clear()
+            self[key] = a
+        return a
+
+
+class Backend:
+    """The contract, in NumPy's words; a device overrides what it has better ways for."""
+
+    xp: Any = np
+    ndarray: Any = np.ndarray
+    index = 0                 # which implementation of an op: 0 forward, 1 cuda, 2 cuda, guarded
+    capturing = False         # a step is being recorded: no host reads, no compilation
+    raw: Any = None           # the ops on raw arrays; set by autograd.op
+    device: Device
+    name: str                 # "cpu", "cuda:0"
+    prefix = "torch."         # of tensor type names: torch.FloatTensor, torch.cuda.FloatTensor
+    generator: Any            # this device's default random generator
+    column_bytes = 1 << 20    # how many bytes of im2col columns a convolution makes at a time
+    chunk = 1 << 15           # how many elements an update takes at a time: five such arrays of
+                              # float32 stay in a core's L2 cache
+
+    def __init__(self, d: Device) -> None:
+        self.device, self.name = d, str(d)
+        # Read by every op: CPython finds an attribute of the object faster than one of its class.
+        self.index, self.ndarray = self.index, self.ndarray
+        self.number = Numbers(self)
+        self._scratch = threading.local()
+
+    # Memory --------------------------------------------------------------------------------------
+
+    def asarray(self, a: Any) -> Any:
+        """``a`` as this device's array type: scalars of NumPy become 0-dim arrays."""
+        return np.asarray(a)
+
+    def scalar(self, value: Any, dtype: Any) -> Any:
+        """A Python number as a read-only 0-dim array."""
+        a = np.asarray(value, dtype)
+        a.flags.writeable = False
+        return a
+
+    def empty(self, shape: tuple[int, ...], dtype: Any) -> Any:
+        """New memory, C order, not initialised."""
+        return self.xp.empty(shape, dtype)
+
+    def copy(self, a: Any) -> Any:
+        """A copy in C order."""
+        return self.xp.array(a, order="C")
+
+    def from_host(self, a: Any) -> Any:
+        """A NumPy array copied to this device."""
+        return self.copy(a)
+
+    def from_device(self, a: Any, source: Backend) -> Any:
+        """An array of another backend copied to this device."""
+        return self.from_host(source.to_host(a))
+
+    def to_host(self, a: Any) -> Any:
+        """The NumPy array of a device array: the only read by the host that ops may make."""
+        return a
+
+    def is_contiguous(self, a: Any) -> bool:
+        return bool(a.flags.c_contiguous)
+
+    def address(self, a: Any) -> int:
+        """Where the first element lies in the device's memory."""
+        return int(a.__array_interface__["data"][0])
+
+    def is_dense(self, a: Any) -> bool:
+        """Does a fill its memory without gaps or overlaps, so that it can be added to in place?"""
+        return bool(a.flags.forc and a.flags.writeable)
+
+    def expand(self, x: Any, shape: tuple[int, ...]) -> Any:
+        """broadcast_to, ten times faster for the 0-dim gradients of losses."""
+        if x.ndim:
+            return self.xp.broadcast_to(x, shape)
+        out = np.ndarray(shape, x.dtype, np.asarray(x), 0, (0,) * len(shape))
+        out.flags.writeable = False
+        return out
+
+    def workspace(self, key: str, shape: tuple[int, ...], dtype: Any) -> Any:
+        """Scratch memory of this thread, reused by every call with the same key and dtype.
+
+        Its contents last until the next call with that key: never return it from an op.
+        """
+        n = 1
+        for s in shape:
+            n *= s
+        held: dict[Any, Any] = self._scratch.__dict__
+        buffer = held.get((key, dtype))
+        if buffer is None or buffer.size < n:
+            buffer = held[key, dtype] = self.xp.empty(n, dtype)
+        return buffer[:n].reshape(shape)
+
+    # Arithmetic ----------------------------------------------------------------------------------
+
+    def matmul(self, a: Any, b: Any, out: Any = None) -> Any:
+        """a @ b with batch dims broadcast; transposed operands are read in place.
+
+        float16 is multiplied and summed in float32.
+        """
+        if a.dtype.char == "e":
+            r = np.matmul(a.astype(np.float32), b.astype(np.float32)).astype(np.float16)
+            if out is None:
+                return r
+            out[...] = r
+            return out
+        if a.ndim == b.ndim == 2:
+            return np.dot(a, b, out) if out is not None else np.dot(a, b)
+        return np.matmul(a, b, out) if out is not None else np.matmul(a, b)
+
+    def keep(self, x: Any, mask: Any) -> Any:
+        """x where the mask, an array of bools, holds, else 0."""
+        return self.xp.where(mask, x, self.number[0, x.dtype])
+
+    def drop(self, x: Any, mask: Any) -> Any:
+        """0 where the mask, an array of bools, holds, else x."""
+        return self.xp.where(mask, self.number[0, x.dtype], x)
+
+    def erf(self, x: Any) -> Any:
+        """The error function, correct to the last place and slow: an element at a time."""
+        return np.asarray(np.frompyfunc(math.erf, 1, 1)(x), x.dtype)
+
+    def diagonal(self, x: Any, offset: int, dim1: int, dim2: int) -> Any:
+        """A writable view of a diagonal, as a last dim."""
+        xp = self.xp
+        a = xp.moveaxis(x, (dim1, dim2), (-2, -1))
+        a = a[..., offset:] if offset >= 0 else a[..., -offset:, :]
+        steps = (*a.strides[:-2], a.strides[-2] + a.strides[-1])
+        return xp.lib.stride_tricks.as_strided(a, (*a.shape[:-2], min(a.shape[-2:])), steps)
+
+    # Windows -------------------------------------------------------------------------------------
+
+    def im2col(self, x: Any, kernel: Any, stride: Any, padding: Any, dilation: Any,
+               out: Any = None) -> Any:
+        """(n, c, h, w) to the columns (n, c * kh * kw, oh * ow), padded with zeros.
+
+        kernel, stride, padding and dilation are pairs (rows, columns); out may be given.
+        """
+        return columns.im2col(self.xp, x, kernel, stride, padding, dilation, out)
+
+    def col2im(self, cols: Any, shape: Any, kernel: Any, stride: Any, padding: Any, dilation: Any,
+               out: Any = None) -> Any:
+        """im2col's transpose: adds each column back to where it was read, giving ``shape``."""
+        return columns.col2im(self.xp, cols, shape, kernel, stride, padding, dilation, out)
+
+    # Kernels -------------------------------------------------------------------------------------
+
+    def launch(self, file: str, name: str, grid: Any, block: Any, args: Any, dtype: Any) -> None:
+        raise NotImplementedError(f"the {self.name} device runs no CUDA kernels ({file}.{name})")
+
+    def map(self, file: str, name: str, *arrays: Any) -> Any:
+        raise NotImplementedError(f"the {self.name} device runs no CUDA kernels ({file}.{name})")
+
+    def synchronize(self) -> None:
+        """Wait until the device has done all its work."""

@@ -1,0 +1,212 @@
+"""The dtypes, their NumPy counterparts, and PyTorch's rules for the dtype of a result."""
+from __future__ import annotations
+
+import builtins
+from typing import Any
+
+import numpy as np
+
+# Promotion goes by category first: bool < integer < floating < complex.
+_CATEGORY = {"b": 0, "u": 1, "i": 1, "f": 2, "c": 3}
+
+
+class dtype:
+    """The type of a tensor's elements, one object for each. Compare with ``is`` or ``==``."""
+
+    __slots__ = ("_legacy", "_np", "itemsize", "name")
+    _np: np.dtype[Any] | None
+
+    def __init__(self, name: str, legacy: str, array_dtype: str | None,
+                 itemsize: builtins.int) -> None:
+        self.name, self._legacy, self.itemsize = name, legacy, itemsize
+        self._np = None if array_dtype is None else np.dtype(array_dtype)
+
+    @property
+    def np(self) -> np.dtype[Any]:
+        """The dtype of the arrays underneath."""
+        if self._np is None:
+            raise NotImplementedError(
+                f"tensors of dtype {self} are not supported yet; use torch.float16 or "
+                "torch.float32")
+        return self._np
+
+    @property
+    def is_floating_point(self) -> builtins.bool:
+        return self.name in ("float16", "float32", "float64", "bfloat16")
+
+    @property
+    def is_complex(self) -> builtins.bool:
+        return self.name.startswith("complex")
+
+    @property
+    def is_signed(self) -> builtins.bool:
+        return self.name != "bool" and not self.name.startswith("uint")
+
+    def to_real(self) -> dtype:
+        return _BY_NAME[{"complex64": "float32", "complex128": "float64"}.get(self.name, self.name)]
+
+    def to_complex(self) -> dtype:
+        return _BY_NAME[{"float32": "complex64", "float64": "complex128"}.get(self.name, self.name)]
+
+    def __repr__(self) -> str:
+        return f"torch.{self.name}"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _by_name, (self.name,)
+
+
+def _by_name(name: str) -> dtype:
+    return _BY_NAME[name]
+
+
+float32 = float = dtype("float32", "Float", "f4", 4)
+float64 = double = dtype("float64", "Double", "f8", 8)
+float16 = half = dtype("float16", "Half", "f2", 2)
+bfloat16 = dtype("bfloat16", "BFloat16", None, 2)
+complex64 = cfloat = dtype("complex64", "ComplexFloat", "c8", 8)
+complex128 = cdouble = dtype("complex128", "ComplexDouble", "c16", 16)
+int8 = dtype("int8", "Char", "i1", 1)
+int16 = short = dtype("int16", "Short", "i2", 2)
+int32 = int = dtype("int32", "Int", "i4", 4)
+int64 = long = dtype("int64", "Long", "i8", 8)
+uint8 = dtype("uint8", "Byte", "u1", 1)
+uint16 = dtype("uint16", "UInt16", "u2", 2)
+uint32 = dtype("uint32", "UInt32", "u4", 4)
+uint64 = dtype("uint64", "UInt64", "u8", 8)
+bool = dtype("bool", "Bool", "?", 1)
+
+ALL = (float32, float64, float16, bfloat16, complex64, complex128, int8, int16, int32, int64,
+       uint8, uint16, uint32, uint64, bool)
+_BY_NAME = {d.name: d for d in ALL}
+# From the dtype of an array to ours; a byte-swapped array has no entry.
+OF = {d._np: d for d in ALL if d._np is not None}
+_OF_PYTHON_TYPE = {builtins.float: float64, builtins.int: int64, builtins.bool: bool,
+                   builtins.complex: complex128}
+
+_default: list[Any] = [float32, np.dtype("f4")]
+
+
+def get_default_dtype() -> dtype:
+    """The dtype of floating-point tensors made from Python numbers."""
+    return _default[0]
+
+
+def set_default_dtype(d: dtype) -> None:
+    """Make ``d``, a floating-point dtype, the one of tensors made from Python floats."""
+    d = as_dtype(d)
+    if not d.is_floating_point:
+        raise TypeError("only floating-point types are supported as the default type")
+    _default[:] = d, d.np
+
+
+def default_np() -> np.dtype[Any]:
+    """The default dtype, as arrays have it."""
+    return _default[1]
+
+
+def as_dtype(d: Any) -> dtype:
+    """``d`` itself, or the dtype of a Python type such as ``float``."""
+    if isinstance(d, dtype):
+        return d
+    try:
+        return _OF_PYTHON_TYPE[d]
+    except (KeyError, TypeError):
+        raise TypeError(f"dtype must be a torch.dtype such as torch.float32 or a Python type, "
+                        f"not {type(d).__name__} {d!r}") from None
+
+
+def category(d: np.dtype[Any]) -> builtins.int:
+    """0 for bool, 1 integer, 2 floating, 3 complex."""
+    return _CATEGORY[d.kind]
+
+
+def type_name(d: np.dtype[Any]) -> str:
+    """PyTorch's older name, as its error messages have it: Float, Double, Long, ..."""
+    ours = OF.get(d)
+    return str(d) if ours is None else ours._legacy
+
+
+def of_number(value: Any) -> np.dtype[Any]:
+    """The dtype that a Python number has when a tensor is made of it."""
+    if isinstance(value, builtins.bool | np.bool_):
+        return bool.np
+    if isinstance(value, builtins.int | np.integer):
+        return int64.np
+    if isinstance(value, builtins.complex) and not isinstance(value, builtins.float):
+        return get_default_dtype().to_complex().np
+    return default_np()
+
+
+def _wider(a: np.dtype[Any] | None, b: np.dtype[Any]) -> np.dtype[Any]:
+    if a is None or a == b:
+        return b
+    if a.kind == b.kind or (category(a) in (1, 3) and category(b) == category(a)):
+        if {a.kind, b.kind} == {"u", "i"} and max(a.itemsize, b.itemsize) > 1 and \
+                (a if a.kind == "u" else b).itemsize > 1:
+            raise RuntimeError(f"Promotion for {OF[a].name} and {OF[b].name} is not supported")
+        return np.promote_types(a, b)
+    high, low = (a, b) if category(a) > category(b) else (b, a)
+    if high.kind == "c" and low.kind == "f" and low.itemsize == 8:
+        return complex128.np
+    return high
+
+
+def promote(*operands: Any) -> np.dtype[Any]:
+    """The common dtype of arrays and Python numbers.
+
+    The highest category wins; inside it an array with dims outranks a 0-dim one, and that a number.
+    """
+    ranks: list[np.dtype[Any] | None] = [None, None, None]
+    for v in operands:
+        d = getattr(v, "dtype", None)
+        if d is None:
+            rank, d = 2, of_number(v)
+        else:
+            rank = 0 if v.ndim else 1
+        ranks[rank] = _wider(ranks[rank], d)
+    out: np.dtype[Any] | None = None
+    for d in ranks:
+        if d is not None and (out is None or category(d) > category(out)):
+            if out is not None and d.kind == "c" and out == float64.np:
+                d = complex128.np
+            out = d
+    assert out is not None
+    return out
+
+
+class finfo:
+    """The limits of a floating-point dtype: bits, eps, max, min, tiny, resolution."""
+
+    def __init__(self, type: dtype | None = None) -> None:
+        d = get_default_dtype() if type is None else type
+        if not (d.is_floating_point or d.is_complex):
+            raise TypeError(f"torch.finfo() requires a floating point input type. "
+                            f"Use torch.iinfo to handle '{d}'")
+        info = np.finfo(d.np)
+        self.bits, self.dtype = info.bits, d.to_real().name
+        self.eps, self.max, self.min = (builtins.float(v) for v in (info.eps, info.max, info.min))
+        self.tiny = self.smallest_normal = builtins.float(info.tiny)
+        self.resolution = builtins.float(info.resolution)
+
+    def __repr__(self) -> str:
+        return (f"finfo(resolution={self.resolution:g}, min={self.min:g}, max={self.max:g}, "
+                f"eps={self.eps:g}, smallest_normal={self.tiny:g}, tiny={self.tiny:g}, "
+                f"dtype={self.dtype})")
+
+
+class iinfo:
+    """The limits of an integer dtype: bits, max, min."""
+
+    def __init__(self, type: dtype) -> None:
+        if type.is_floating_point or type.is_complex:
+            raise TypeError(f"torch.iinfo() requires an integer input type. "
+                            f"Use torch.finfo to handle '{type}'")
+        info = np.iinfo(type.np)
+        self.bits, self.dtype = info.bits, type.name
+        self.max, self.min = builtins.int(info.max), builtins.int(info.min)
+
+    def __repr__(self) -> str:
+        return f"iinfo(min={self.min:g}, max={self.max:g}, dtype={self.dtype})"
+
+
+INF, NAN, PI, E = builtins.float("inf"), builtins.float("nan"), 3.141592653589793, 2.718281828459045
