@@ -1,0 +1,360 @@
+"""backward() and grad(): the youngest node first, on arrays, or on Tensors under create_graph."""
+from __future__ import annotations
+
+import warnings
+from heapq import heappop, heappush
+from typing import Any
+
+from gpugrad._state import state, switch
+from gpugrad._tensor import Tensor, wrap
+from gpugrad.autograd.graph import GradientEdge
+from gpugrad.autograd.node import AccumulateGrad, Node, edge_of, retain_grad
+from gpugrad.autograd.rules import g_dtype, tensors
+
+
+def run(roots: Any, graph: bool, keep: bool, execute: Any, captures: Any) -> None:
+    """The sweep. roots: (edge, gradient) pairs. execute: the keys of the nodes to run, None for
+    all. captures: {key: {output index: gradient or None}}, filled in. Gradients are arrays, or
+    Tensors if ``graph``.
+
+    A slot of ``pending`` is [node, gradient or list of them, owned]: an owned gradient is memory
+    that only the engine holds, so that the next one can be added in place.
+    """
+    heap: list[int] = []
+    pending: dict[int, list[Any]] = {}
+    get, pop = pending.get, pending.pop
+    for edge, g in roots:
+        deliver(edge, g, False, graph, heap, pending)
+    while heap:
+        key = heappop(heap)
+        node, g, owned = pop(key)
+        edges = node.edges
+        if execute is not None:
+            asked = captures.get(key)
+            # as in PyTorch: what also runs is noted before its hooks
+            if asked is not None:
+                g, owned = g if key in execute else tensor_hooks(node, g, graph), False
+                for i in asked:
+                    asked[i] = g if node.n_out == 1 else g[i]
+            if key not in execute:
+                continue
+            # Rules that lead nowhere asked for do not run.
+            edges = [e if e and (e[0].key in execute or e[1] in captures.get(e[0].key, ()))
+                     else None for e in edges]
+        if type(node) is AccumulateGrad:
+            accumulate(node, g, owned, graph)
+            continue
+        if node.hooks is not None:
+            g, owned = pre_hooks(node, tensor_hooks(node, g, graph), graph), False
+        be = node.be
+        out = node.run(tensors if graph else be.raw, g, edges)
+        if not keep:
+            node.release()
+        mine = not (graph or node.foreign)
+        if node.hooks is not None and node.hooks.post:
+            out, mine = post_hooks(node, out, g, graph), False
+        alone = owned and len(edges) == 1
+        for e, r in zip(edges, out):
+            if e is None or r is None:
+                continue
+            new = mine and is_new(r, g, alone, be)
+            target = e[0]
+            if target.n_out == 1 and get(target.key) is None:
+                pending[target.key] = [target, r, new]
+                heappush(heap, target.key)
+            else:
+                deliver(e, r, new, graph, heap, pending)
+        g = out = r = None
+
+
+def is_new(r: Any, g: Any, alone: bool, be: Any) -> bool:
+    """Does nobody but the engine hold the memory of r, which a rule returned for g?
+
+    A rule returns new memory, or a view of new memory, or a view of g; the last is the engine's if
+    g was, and went one way only.
+    """
+    if r is g:
+        return alone
+    base = r.base
+    if base is None:
+        return True
+    if type(base) is not be.ndarray or type(g) is list or not be.is_dense(r):
+        return False
+    return alone or (base is not g and base is not g.base)
+
+
+def deliver(edge: Any, g: Any, owned: bool, graph: bool, heap: list[int], pending: Any) -> None:
+    """Add one gradient to what waits for the node at the end of an edge."""
+    node, i = edge
+    slot = pending.get(node.key)
+    if slot is None:
+        slot = pending[node.key] = [node, None if node.n_out == 1 else [None] * node.n_out, False]
+        heappush(heap, node.key)
+    if node.n_out > 1:
+        had = slot[1][i]
+        slot[1][i] = g if had is None else had + g
+    elif slot[1] is None:
+        slot[1], slot[2] = g, owned
+    elif slot[2] and not graph:
+        slot[1] += g                            # 0-dim results of NumPy are scalars: a new one
+    else:
+        slot[1], slot[2] = slot[1] + g, not graph
+
+
+def accumulate(node: AccumulateGrad, g: Any, owned: bool, graph: bool) -> None:
+    """A leaf's turn."""
+    x = node.variable
+    if node.hooks is not None or x._hooks:
+        g, owned = pre_hooks(node, tensor_hooks(node, g, graph), graph), False
+    if g is None or x._edge is None:            # its requires_grad was switched off meanwhile
+        return
+    node.add(g, owned, graph)
+    for hook in list((x._post or {}).values()):
+        if hook(x) is not None:
+            raise RuntimeError("Tensor post accumulate grad hooks should return None.")
+    if node.hooks is not None:
+        post_hooks(node, (), g, graph)
+
+
+# Hooks -------------------------------------------------------------------------------------------
+
+def as_tensors(node: Any, g: Any, graph: bool) -> list[Any]:
+    """The gradients of a node's outputs, for hooks."""
+    gs = [g] if node.n_out == 1 else g
+    return [v if v is None or graph else wrap(v, node.be) for v in gs]
+
+
+def as_values(node: Any, gs: Any, graph: bool) -> Any:
+    """The way back."""
+    gs = [v if v is None or graph else v._a for v in gs]
+    return gs[0] if node.n_out == 1 else gs
+
+
+def tensor_hooks(node: Any, g: Any, graph: bool) -> Any:
+    """The hooks of the tensors that the node made, or of its leaf; then their retained gradients.
+    """
+    tables: dict[int, Any] = {}
+    retain: dict[int, Any] = {}
+    if type(node) is AccumulateGrad:
+        tables = {0: node.variable._hooks or {}}
+    elif node.hooks is not None:
+        tables, retain = node.hooks.tensor, node.hooks.retain
+    gs = as_tensors(node, g, graph)
+    for i, table in list(tables.items()):
+        for hook in list(table.values()):
+            new = None if gs[i] is None else hook(gs[i])
+            gs[i] = gs[i] if new is None else checked(new, gs[i], hook)
+    for i, ref in list(retain.items()):
+        kept = ref()
+        if kept is not None and gs[i] is not None:
+            have = getattr(kept, "_grad", None)
+            kept._grad = gs[i].clone() if have is None else have + gs[i]
+    return as_values(node, gs, graph)
+
+
+def pre_hooks(node: Any, g: Any, graph: bool) -> Any:
+    """The node's hooks on the gradients that it is about to run with."""
+    gs = tuple(as_tensors(node, g, graph))
+    for hook in list(node.hooks.pre.values()) if node.hooks is not None else ():
+        gs = replaced(hook(gs), gs, hook)
+    return as_values(node, gs, graph)
+
+
+def post_hooks(node: Any, out: Any, g: Any, graph: bool) -> Any:
+    """The node's hooks on what it gave for its inputs."""
+    ins = tuple([v if v is None or graph else wrap(v, e[0].be if e else node.be)
+                 for e, v in zip(node.edges, out)])
+    outs = tuple(as_tensors(node, g, graph))
+    for hook in list(node.hooks.post.values()):
+        ins = replaced(hook(ins, outs), ins, hook)
+    return [v if v is None or graph else v._a for v in ins]
+
+
+def replaced(new: Any, old: tuple[Any, ...], hook: Any) -> tuple[Any, ...]:
+    """The gradients after a node's hook that got ``old`` and returned ``new``."""
+    if new is None:
+        return old
+    if not isinstance(new, tuple):
+        raise TypeError(f"expected tuple, but hook returned '{type(new).__name__}'")
+    if len(new) != len(old):
+        raise RuntimeError(f"hook '{name_of(hook)}' has returned an incorrect number of values "
+                           f"(got {len(new)}, but expected {len(old)})")
+    return tuple([n if n is None else checked(n, o, hook) for n, o in zip(new, old)])
+
+
+def checked(new: Any, old: Tensor | None, hook: Any) -> Tensor:
+    """A gradient from a hook, to go in the place of ``old``."""
+    if not isinstance(new, Tensor):
+        raise TypeError(f"expected Variable, but hook returned '{type(new).__name__}'")
+    if old is None:
+        raise RuntimeError("can't replace a None gradient with a non-None value")
+    if new._a.dtype != old._a.dtype or new._be is not old._be:
+        raise RuntimeError(f"hook '{name_of(hook)}' has changed the type of value (was "
+                           f"{old.type()} got {new.type()})")
+    if new._a.shape != old._a.shape:
+        raise RuntimeError(f"hook '{name_of(hook)}' has changed the size of value: from "
+                           f"{list(old._a.shape)} to {list(new._a.shape)}")
+    return new
+
+
+def name_of(hook: Any) -> str:
+    return getattr(hook, "__name__", type(hook).__name__)
+
+
+# The public functions ----------------------------------------------------------------------------
+
+def reaching(roots: Any, wanted: Any) -> set[int]:
+    """The keys of the nodes from which a wanted key can be reached: edges lead from young to old.
+    """
+    seen: dict[int, Any] = {}
+    stack = [e[0] for e, _ in roots]
+    while stack:
+        node = stack.pop()
+        if node.key not in seen:
+            seen[node.key] = node
+            stack += [e[0] for e in node.edges if e is not None]
+    found: set[int] = set()
+    for key in sorted(seen, reverse=True):
+        if any([e is not None and (e[0].key in found or e[0].key in wanted)
+                for e in seen[key].edges]):
+            found.add(key)
+    return found
+
+
+def start(outputs: Any, gradients: Any, graph: bool) -> list[Any]:
+    """The (edge, gradient) pairs to begin with, checked."""
+    roots: list[Any] = []
+    for i, (t, g) in enumerate(zip(outputs, gradients)):
+        if g is not None and not isinstance(g, Tensor):
+            raise TypeError("gradients can be either Tensors or None, but got " + type(g).__name__)
+        if isinstance(t, GradientEdge):
+            if g is None:
+                raise NotImplementedError("a GradientEdge to start from has no shape: pass its "
+                                          "gradient, too")
+            roots.append((tuple(t), g if graph else g._a))
+            continue
+        if not isinstance(t, Tensor):
+            raise TypeError("expected Tensors or GradientEdges to start from, but got "
+                            f"{type(t).__name__}")
+        if t._edge is None:
+            raise RuntimeError(f"element {i} of tensors does not require grad and does not have a "
+                               "grad_fn")
+        if g is None:
+            if t._a.size != 1:
+                raise RuntimeError("grad can be implicitly created only for scalar outputs, not "
+                                   f"for one of shape {list(t._a.shape)}: reduce it, as in "
+                                   "x.sum().backward(), or pass a gradient of that shape")
+            if t._a.dtype.kind != "f":
+                raise RuntimeError("grad can be implicitly created only for real scalar outputs "
+                                   f"but got {t.dtype}")
+            g = wrap(t._be.xp.ones(t._a.shape, t._a.dtype), t._be)
+        elif g._a.shape != t._a.shape:
+            raise RuntimeError(f"Mismatch in shape: grad_output[{i}] has a shape of "
+                               f"{g.shape} and output[{i}] has a shape of {t.shape}.")
+        elif g._be is not t._be:
+            raise RuntimeError(f"grad_output[{i}] is on {g.device} and output[{i}] on {t.device}: "
+                               "they must be on the same device")
+        elif g_dtype(g) != g_dtype(t):
+            g = g.to(t.dtype)
+        roots.append((edge_of(t), g if graph else g._a))
+    if len(gradients) != len(outputs):
+        raise RuntimeError(f"got {len(outputs)} tensors and {len(gradients)} gradients")
+    return roots
+
+
+def execute(roots: Any, graph: bool, keep: bool, only: Any = None, captures: Any = None) -> None:
+    was = switch(graph, state.inference)
+    try:
+        run(roots, graph, keep, only, captures)
+    finally:
+        switch(*was)
+
+
+def _listed(x: Any) -> list[Any]:
+    return list(x) if isinstance(x, tuple | list) and not isinstance(x, GradientEdge) else [x]
+
+
+def _places(inputs: list[Any], function: str) -> list[tuple[Node, int]]:
+    """The edges that lead to inputs, which are Tensors or GradientEdges."""
+    if not inputs:
+        raise RuntimeError(f"`inputs` argument to `{function}()` cannot be empty.")
+    for x in inputs:
+        if not isinstance(x, Tensor | GradientEdge):
+            raise RuntimeError("all inputs have to be Tensors or GradientEdges, but got "
+                               f"{type(x).__name__}")
+        if isinstance(x, Tensor) and x._edge is None:
+            raise RuntimeError("One of the differentiated Tensors does not require grad")
+    return [(x.node, x.output_nr) if isinstance(x, GradientEdge) else edge_of(x) for x in inputs]
+
+
+def backward(tensors: Any, grad_tensors: Any = None, retain_graph: bool | None = None,
+             create_graph: bool = False, grad_variables: Any = None, inputs: Any = None) -> None:
+    """Add the gradients of ``tensors`` to the ``.grad`` of the leaves they were computed from.
+
+    grad_tensors: a gradient for each of them; None will do for a scalar. retain_graph: keep what
+    was saved, for another backward (default: create_graph). create_graph: make the gradients
+    themselves differentiable. inputs: accumulate into these alone; those that are no leaves retain
+    their gradient.
+    """
+    outputs = _listed(tensors)
+    given = grad_tensors if grad_tensors is not None else grad_variables
+    gradients = [None] * len(outputs) if given is None else _listed(given)
+    keep = create_graph if retain_graph is None else retain_graph
+    if create_graph:
+        warnings.warn("Using backward() with create_graph=True will create a reference cycle "
+                      "between the parameter and its gradient: use autograd.grad() instead, or "
+                      "set .grad to None "
+                      "afterwards, or the memory of the graph is not freed", stacklevel=3)
+    roots = start(outputs, gradients, create_graph)
+    if inputs is None:
+        execute(roots, create_graph, keep)
+        return
+    wanted = _listed(inputs)
+    for x in wanted:
+        if isinstance(x, Tensor):
+            retain_grad(x)
+    places = _places(wanted, "backward")
+    keys = {node.key for node, _ in places}
+    execute(roots, create_graph, keep, reaching(roots, keys) | keys, {})
+
+
+def grad(outputs: Any, inputs: Any, grad_outputs: Any = None, retain_graph: bool | None = None,
+         create_graph: bool = False, only_inputs: bool = True, allow_unused: bool | None = None,
+         is_grads_batched: bool = False,
+         materialize_grads: bool = False) -> tuple[Tensor | None, ...]:
+    """The gradients of ``outputs`` with respect to ``inputs``, as a tuple; no ``.grad`` is touched.
+
+    allow_unused: give None for an input that was not used, instead of raising. materialize_grads:
+    give zeros there.
+    """
+    if is_grads_batched:
+        raise NotImplementedError("grad(is_grads_batched=True) is not supported: call grad() in a "
+                                  "loop")
+    outs, ins = _listed(outputs), _listed(inputs)
+    gradients = [None] * len(outs) if grad_outputs is None else _listed(grad_outputs)
+    keep = create_graph if retain_graph is None else retain_graph
+    if materialize_grads and allow_unused is False:
+        raise ValueError("Expected allow_unused to be True or not passed when "
+                         "materialize_grads=True, but got: allow_unused=False.")
+    roots = start(outs, gradients, create_graph)
+    places = _places(ins, "grad")               # holds the accumulators of leaves that weren't used
+    captures: dict[int, dict[int, Any]] = {}
+    for node, k in places:
+        captures.setdefault(node.key, {})[k] = None
+    execute(roots, create_graph, keep, reaching(roots, captures), captures)
+    found = []
+    for i, (x, (node, k)) in enumerate(zip(ins, places)):
+        g = captures[node.key][k]
+        if g is not None and not create_graph:
+            g = wrap(g, node.be)
+        elif g is None and materialize_grads:
+            if isinstance(x, GradientEdge):
+                raise RuntimeError("materialize_grads cannot be used when the given input is a "
+                                   "GradientEdge")
+            g = wrap(x._be.xp.zeros(x._a.shape, x._a.dtype), x._be).requires_grad_(create_graph)
+        elif g is None and not allow_unused:
+            raise RuntimeError(f"The differentiated Tensor at index {i} appears to not have been "
+                               "used in the graph. Set allow_unused=True if this is the desired "
+                               "behavior.")
+        found.append(g)
+    return tuple(found)

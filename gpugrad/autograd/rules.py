@@ -1,0 +1,392 @@
+"""What the op decorator reads from a class: its inputs, its constants, and a gradient rule per
+input.
+
+The parameter list of a rule ``grad_<input>(o, g, ...)`` says what is saved for it: inputs,
+``result``/``result1``..., ``<input>_shape``/``_dtype``/``_order``, keyword constants. A name that
+is none of these raises when the op is declared. Rules run at one of two levels ``o``: the ops on
+raw arrays, or, under create_graph, the ops on Tensors.
+"""
+from __future__ import annotations
+
+import functools
+from operator import itemgetter
+from typing import Any
+
+from gpugrad._tensor import Tensor, wrap
+from gpugrad.autograd.node import FREED, AccumulateGrad, Node, edge_of, next_key, stale
+
+IN, OUT, SHAPE, DTYPE, ORDER, CONST = range(6)
+
+
+class NOTHING:
+    """Stands for a number or an absent input while recording: no edge, and it never changes."""
+
+    _edge = None
+    _ver = (0,)
+
+
+class TensorLevel:
+    """The ops on Tensors, recorded as usual: what rules run on under create_graph."""
+
+
+class RawLevel:
+    """The ops of one backend on its arrays: plain attributes, since __getattr__ would slow every
+    read.
+    """
+
+
+tensors: Any = TensorLevel()
+
+
+class REQUIRED:
+    """The default of a constant that has none."""
+
+
+def parameters(fn: Any) -> tuple[list[str], list[str], str | None]:
+    """The names of a function's positional and keyword-only parameters, and of its *args.
+
+    A tenth of the time of inspect.signature, which hundreds of rules would pay at import.
+    """
+    code = fn.__code__
+    names, n, k = code.co_varnames, code.co_argcount, code.co_kwonlyargcount
+    return list(names[:n]), list(names[n:n + k]), names[n + k] if code.co_flags & 0x04 else None
+
+
+def with_fallback(cuda: Any, forward: Any) -> Any:
+    def run(be: Any, *args: Any, **kw: Any) -> Any:
+        out = cuda(be, *args, **kw)
+        return forward(be, *args, **kw) if out is NotImplemented else out
+    return run
+
+
+def guarded(forward: Any) -> Any:
+    """forward with the backend's own device as the current one."""
+    def run(be: Any, *args: Any, **kw: Any) -> Any:
+        return be.guard(forward)(be, *args, **kw)
+    return run
+
+
+def of_ufunc(name: str, nin: int) -> Any:
+    """forward of an op that is one ufunc; entries call the ufunc itself, a Python frame less."""
+    if nin == 1:
+        return lambda be, x: getattr(be.xp, name)(x)
+    return lambda be, x, y: getattr(be.xp, name)(x, y)
+
+
+class Spec:
+    """One op: what was read from its class, and the Node class made of it."""
+
+    def __init__(self, cls: type, node_name: str, n_out: int | None, n_diff: int, promote: Any,
+                 fit: bool, view: bool) -> None:
+        body = dict(vars(cls))
+        self.name, self.n_out, self.n_diff = cls.__name__, n_out, n_diff
+        self.promote, self.fit, self.view = promote, fit, view
+        self.ufunc = body.get("ufunc")
+        self.read_forward(body)
+        self.diff: list[int] = []               # the numbers of the differentiable inputs
+        self.plan: list[tuple[int, Any, str]] = []
+        self.node: Any = None
+        if node_name:
+            self.read_rules(body)
+            self.node = self.make_node(node_name)
+
+    def read_forward(self, body: dict[str, Any]) -> None:
+        if self.ufunc:
+            nin = 1 if "grad_y" not in body and not body.get("binary") else 2
+            self.forward = of_ufunc(self.ufunc, nin)
+        else:
+            self.forward = body["forward"]
+        cuda = body.get("cuda")
+        gpu = with_fallback(cuda, self.forward) if cuda else self.forward
+        # By a backend's index: the CPU, a GPU, and a GPU among several.
+        self.impl = (self.forward, gpu, guarded(gpu))
+        # The ufunc itself by index, filled in as backends are made.
+        self.direct: list[Any] | None = [None] * 3 if self.ufunc and not cuda else None
+        positional, keywords, self.variadic = parameters(self.forward)
+        self.inputs: list[str] = positional[1:]
+        defaults = self.forward.__kwdefaults__ or {}
+        self.consts: dict[str, Any] = {name: defaults.get(name, REQUIRED) for name in keywords}
+        self.names = self.inputs + ([self.variadic] if self.variadic else [])
+
+    def make_node(self, name: str) -> type:
+        slots = ("n_out",) if self.n_out is None else ()
+        saved = {"_saved_" + item[2]: saved_attribute(j) for j, item in enumerate(self.plan)}
+        outs = {} if self.n_out is None else {"n_out": self.n_diff}
+        return type(name, (Node,), {"__slots__": slots, "__module__": "gpugrad.autograd",
+                                    "spec": self, "run": self.make_run(), **outs, **saved})
+
+    # Reading the rules ---------------------------------------------------------------------------
+
+    def read_rules(self, body: dict[str, Any]) -> None:
+        one = "gg" if "g" in self.names else "g"         # the op is itself a backward kernel
+        first = ["gs"] if self.n_out is None else [one] if self.n_diff == 1 else \
+            [f"g{i}" for i in range(self.n_diff)]
+        self.rules: list[tuple[Any, tuple[int, ...]]] = []
+        self.grads = body.get("grads")
+        for i, name in enumerate(self.names):
+            rule = body.get("grad_" + name, self.grads or KeyError)
+            if rule is KeyError:
+                raise TypeError(f"{self.name}: write grad_{name}, or grad_{name} = None if {name} "
+                                "has no gradient")
+            if rule is not None:
+                self.diff.append(i)
+                if not self.grads:
+                    self.rules.append((rule, self.places(rule, first, f"grad_{name}")))
+        if self.grads:
+            self.grads_at = self.places(self.grads, [*first, "needs"], "grads")
+        unknown = [k for k in body if k.startswith("grad_") and k[5:] not in self.names]
+        if unknown:
+            raise TypeError(f"{self.name}: {unknown[0]} names no input of forward")
+        self.edge_at = {i: e for e, i in enumerate(self.diff)}       # input number -> edge number
+        self.saver = functools.cache(self.make_saver)
+
+    def places(self, rule: Any, first: list[str], where: str) -> tuple[int, ...]:
+        """Where in the plan of saved values each parameter of a rule stands; extends the plan."""
+        params = parameters(rule)[0]
+        if params[:1 + len(first)] != ["o", *first]:
+            raise TypeError(f"{self.name}.{where} must begin (o, {', '.join(first)}, ...)")
+        out = []
+        for p in params[1 + len(first):]:
+            item = self.item(p, where)
+            if item not in self.plan:
+                self.plan.append(item)
+            out.append(self.plan.index(item))
+        return tuple(out)
+
+    def item(self, p: str, where: str) -> tuple[int, Any, str]:
+        if p in self.names:
+            return IN, self.names.index(p), p
+        if p in self.consts:
+            return CONST, p, p
+        number = p[6:]
+        if p == "result" or (p[:6] == "result" and number.isdigit()
+                             and int(number) < (self.n_out or 0)):
+            return OUT, int(p[6:] or 0), p
+        for suffix, kind in (("_shape", SHAPE), ("_dtype", DTYPE), ("_order", ORDER)):
+            if p.endswith(suffix) and p[:-len(suffix)] in self.names:
+                return kind, self.names.index(p[:-len(suffix)]), p
+        raise TypeError(f"{self.name}.{where}: '{p}' is no input {self.names}, result, "
+                        f"<input>_shape/_dtype/_order or constant {list(self.consts)}")
+
+    def wanted(self, needs: tuple[bool, ...]) -> tuple[bool, ...]:
+        """Which places of the plan the rules of the needed edges mention."""
+        if self.grads or self.variadic:
+            return (True,) * len(self.plan)
+        keep = {j for (_, at), need in zip(self.rules, needs) if need for j in at}
+        return tuple(j in keep for j in range(len(self.plan)))
+
+    # Recording -----------------------------------------------------------------------------------
+
+    def split(self, args: Any) -> list[Any]:
+        """The flat argument list as one value per input name; a variadic input becomes a tuple."""
+        n = len(self.inputs)
+        args = list(args) + [None] * (n - len(args))
+        return [*args[:n], tuple(args[n:])] if self.variadic else args
+
+    def make_saver(self, mask: tuple[bool, ...]) -> Any:
+        """save(node, tensors.., arrays.., results.., their version cells.., kw) for one set of
+        edges.
+
+        The only generated code of the package: its body is another pair of tuples for every op, and
+        a loop over the plan costs 3 to 10 us a call instead.
+        """
+        n, keep = len(self.inputs), self.wanted(mask)
+        values, guard = [], []
+        for j, (kind, i, _) in enumerate(self.plan):
+            many = kind in (IN, SHAPE) and i == n
+            if not keep[j]:
+                values.append("None")
+            elif kind == CONST:
+                values.append(f"kw[{i!r}] if {i!r} in kw else consts[{i!r}]")
+            elif kind == OUT:
+                values.append(f"r{i}")
+                guard.append(f"(c{i}, c{i}[0], {j})")
+            elif kind == IN:
+                values.append(f"a{i}")
+                guard.append(f"*[(t._ver, t._ver[0], {j}) for t in t{i}]" if many
+                             else f"(t{i}._ver, t{i}._ver[0], {j})")
+            elif many:
+                values.append(f"tuple([a.shape for a in a{i}])")
+            elif kind == ORDER:
+                values.append(f"order_of(a{i})")
+            else:
+                values.append(f"None if a{i} is None else "
+                              f"a{i}.{'shape' if kind == SHAPE else 'dtype'}")
+        ins, outs = range(n + bool(self.variadic)), range(self.n_out or 0)
+        names = [f"t{i}" for i in ins] + [f"a{i}" for i in ins] + \
+            [f"r{i}" for i in outs] + [f"c{i}" for i in outs]
+        text = (f"def save(node, {', '.join(names)}, kw):\n"
+                f"    node.saved = ({''.join(v + ', ' for v in values)})\n"
+                f"    node.guard = ({''.join(v + ', ' for v in guard)})\n")
+        scope = {"consts": self.consts, "order_of": order_of}
+        exec(text, scope)
+        return scope["save"]
+
+    def record(self, be: Any, ins: Any, arrays: Any, outs: Any, cells: Any, kw: dict[str, Any],
+               written: bool = False) -> Node:
+        """A new node, the general way. ``ins``: what was passed; ``arrays``: what forward got;
+        ``written``: the first input is about to be changed in place."""
+        n = len(self.inputs)
+        ts = self.split([t if isinstance(t, Tensor) else NOTHING for t in ins])
+        ts[:n] = [NOTHING if t is None else t for t in ts[:n]]
+        values = self.split(arrays)
+        edges: list[Any] = []
+        for i in self.diff:
+            edges += [edge_of(t) for t in ts[i]] if isinstance(ts[i], tuple) else [edge_of(ts[i])]
+        node = self.node()
+        node.be, node.hooks, node.edges, node.key = be, None, tuple(edges), next_key()
+        if self.fit:
+            node.fit = fits([tensor_of(ts[i], values[i]) for i in self.diff], outs[0])
+        else:
+            node.fit = None
+        mask = tuple([e is not None for e in edges])
+        if written and (IN, 0, self.inputs[0]) in self.plan:
+            # as in PyTorch, x.mul_(y) keeps a copy of the old x
+            ts[0], values[0] = NOTHING, be.copy(values[0])
+        if self.n_out is None:
+            outs = cells = ()
+            node.n_out = kw["n_out"]
+        self.saver(() if self.variadic else mask)(node, *ts, *values, *outs, *cells, kw)
+        return node
+
+    def refresh_results(self, node: Node) -> None:
+        """An in-place op has written: its saved results are at the new version."""
+        node.guard = tuple((c, c[0] if self.plan[j][0] == OUT else v, j) for c, v, j in node.guard)
+
+    # Backward ------------------------------------------------------------------------------------
+
+    def unpack(self, node: Node) -> list[Any]:
+        """The saved values as Tensors that continue the graph."""
+        values = list(unchanged(node))
+        cells = {j: cell for cell, _, j in node.guard}
+        for j, (kind, i, _) in enumerate(self.plan):
+            v = values[j]
+            if v is None or kind not in (IN, OUT):
+                continue
+            if isinstance(v, tuple):
+                values[j] = tuple(a if a is None else wrap(a, node.be) for a in v)
+            elif kind == OUT:
+                source = getattr(node, "result", None) or node
+                values[j] = restore(v, node.be, (source, i) if i < self.n_diff else None, cells[j])
+            else:
+                edge = node.edges[self.edge_at[i]] if i in self.edge_at else None
+                values[j] = restore(v, node.be, edge, cells[j])
+        return values
+
+    def make_run(self) -> Any:
+        """Node.run for this op, in the shortest of three forms."""
+        rules, unpack, grads, plan = self.rules, self.unpack, self.grads, self.plan
+        spread = self.n_out is not None and self.n_diff > 1
+        promote = self.promote
+
+        if grads:
+            at = self.grads_at
+
+            def run(node: Any, o: Any, g: Any, edges: Any) -> Any:
+                saved = unpack(node) if o is tensors else unchanged(node)
+                needs = [e is not None for e in edges]
+                return grads(o, *(g if spread else (g,)), needs, *[saved[j] for j in at])
+        elif len(rules) == 1 and not spread and not self.fit:
+            rule = rules[0][0]
+
+            def run(node: Any, o: Any, g: Any, edges: Any) -> Any:
+                return (rule(o, g, *(unpack(node) if o is tensors else unchanged(node))),)
+        else:
+            picked = [(rule, picker(at)) for rule, at in rules]
+
+            def run(node: Any, o: Any, g: Any, edges: Any) -> Any:
+                saved = unpack(node) if o is tensors else unchanged(node)
+                fit = node.fit
+                if spread:
+                    return [None if e is None else rule(o, *g, *pick(saved))
+                            for e, (rule, pick) in zip(edges, picked)]
+                if fit is None:
+                    return [None if e is None else rule(o, g, *pick(saved))
+                            for e, (rule, pick) in zip(edges, picked)]
+                if promote:
+                    saved = [o.to(v, dtype=g_dtype(g)) if kind == IN and v is not None
+                             and g_dtype(v) != g_dtype(g) else v
+                             for v, (kind, _, _) in zip(saved, plan)]
+                return [None if e is None else fit_to(o, rule(o, g, *pick(saved)), want)
+                        for e, (rule, pick), want in zip(edges, picked, fit)]
+        # with one result the engine has no list of gradients
+        if self.n_out is None:
+            return lambda node, o, g, edges: run(node, o, [g] if node.n_out == 1 else g, edges)
+        return run
+
+
+def g_dtype(v: Any) -> Any:
+    """The dtype of arrays underneath, for an array or a Tensor."""
+    return v._a.dtype if isinstance(v, Tensor) else v.dtype
+
+
+def picker(at: tuple[int, ...]) -> Any:
+    """A function that takes the values at some places, always as a sequence."""
+    if len(at) > 1:
+        return itemgetter(*at)
+    return itemgetter(slice(at[0], at[0] + 1) if at else slice(0))
+
+
+def tensor_of(t: Any, array: Any) -> Any:
+    """What an edge's gradient must fit: the tensor that was passed, else what forward got."""
+    return t._a if isinstance(t, Tensor) else array
+
+
+def unchanged(node: Any) -> Any:
+    """The saved values; raises if they are gone, or were changed in place."""
+    guard = node.guard
+    if guard is None:
+        raise RuntimeError(FREED)
+    for cell, version, j in guard:
+        if cell[0] != version:
+            raise_stale(node, j, cell, version)
+    return node.saved
+
+
+def raise_stale(node: Any, j: int, cell: Any, version: int) -> None:
+    spec, a = node.spec, node.saved[j]
+    kind, i, _ = spec.plan[j]
+    edge = (node, i) if kind == OUT else node.edges[spec.edge_at[i]] if i in spec.edge_at and \
+        not isinstance(a, tuple) else None
+    if isinstance(a, tuple):
+        a = next(v for v in a if v is not None)
+    raise stale(a, node.be, edge, cell[0], version)
+
+
+def saved_attribute(j: int) -> property:
+    def get(node: Any) -> Any:
+        """What the rules saved under this name, as Tensors."""
+        return node.spec.unpack(node)[j]
+    return property(get)
+
+
+def restore(a: Any, be: Any, edge: Any, cell: Any) -> Tensor:
+    """A saved array as the Tensor it was: the leaf itself, or one with the same history and
+    versions.
+    """
+    if edge is not None and type(edge[0]) is AccumulateGrad and edge[0].variable._a is a:
+        return edge[0].variable
+    # a copy has no cell of its own
+    return wrap(a, be, edge, cell if type(cell) is list else None)
+
+
+def order_of(a: Any) -> str:
+    """'F' for a transposed matrix: rules then give gradients in the layout of their input."""
+    s = a.strides
+    return "F" if len(s) > 1 and s[-2] < s[-1] else "C"
+
+
+def fits(arrays: Any, out: Any) -> Any:
+    """Per operand the (shape, dtype) of its gradient where broadcasting or casting changed it, or
+    None.
+    """
+    want = [(a.shape, a.dtype) if hasattr(a, "shape") else None for a in arrays]
+    return None if all(w == (out.shape, out.dtype) for w in want) else want
+
+
+def fit_to(o: Any, g: Any, want: Any) -> Any:
+    if g is None or want is None:
+        return g
+    if g.shape != want[0]:
+        g = o.sum_to(g, want[0])
+    return g if g_dtype(g) == want[1] else o.to(g, dtype=want[1])
