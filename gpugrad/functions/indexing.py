@@ -1,0 +1,371 @@
+"""Indexing with brackets, gather and scatter."""
+from __future__ import annotations
+
+import operator
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from gpugrad import dtypes
+from gpugrad._tensor import Tensor, wrap
+from gpugrad.autograd.entry import NUMBERS
+from gpugrad.autograd.rules import tensors as T
+from gpugrad.autograd.transfer import to_backend
+from gpugrad.functions.arguments import cast, check_written, dim_of, number_of
+from gpugrad.functions.shape import broadcast_tensors, expand
+
+_ALL = slice(None)
+_LISTED = ("Using a non-tuple sequence for multidimensional indexing is deprecated and will be "
+           "changed in pytorch 2.9; use x[tuple(seq)] instead of x[seq]. In pytorch 2.9 this will "
+           "be interpreted as tensor index, x[torch.tensor(seq)], which will result either in an "
+           "error or a different result")
+_BYTES = "indexing with dtype torch.uint8 is now deprecated, please use a dtype torch.bool instead."
+
+
+def _listed_key(key: Any) -> bool:
+    """Does a list stand for a tuple? As in PyTorch: if it is short and not of plain numbers."""
+    return isinstance(key, list) and len(key) < 32 and any(
+        k is None or k is Ellipsis or isinstance(k, slice | Tensor | Sequence | np.ndarray)
+        for k in key)
+
+
+def _part(x: Tensor, k: Any) -> Any:
+    """A part of a key as None, Ellipsis, a slice, an int, or a tensor of integers or bools."""
+    if k is None or k is Ellipsis or type(k) is int or isinstance(k, slice):
+        return k
+    if not isinstance(k, Tensor):
+        if not isinstance(k, bool | np.ndarray) and hasattr(k, "__index__"):
+            return operator.index(k)
+        k = wrap(_as_array(k))
+    kind = k._a.dtype.kind
+    if kind not in "iub":
+        raise IndexError("tensors used as indices must be long, int, byte or bool tensors")
+    if k._a.dtype == np.uint8:
+        warnings.warn(_BYTES, UserWarning, stacklevel=5)
+        kind, k = "b", k.bool()
+    if kind != "b" and k._a.ndim == 0 and not k._be.index:
+        return int(k._a)
+    if k._be is not x._be:
+        if k._be.index and not x._be.index:
+            raise RuntimeError("indices should be either on cpu or on the same device as the "
+                               f"indexed tensor ({x.device})")
+        k = to_backend(k, x._be)
+    return k
+
+
+def _as_array(k: Any) -> np.ndarray[Any, Any]:
+    try:
+        a = np.asarray(k)
+    except ValueError as e:
+        raise IndexError(f"an index must be a rectangular sequence: {e}") from None
+    if a.size == 0 and not isinstance(k, np.ndarray):
+        a = a.astype(np.int64)
+    if a.dtype.kind not in "iub":
+        raise IndexError("only integers, slices (`:`), ellipsis (`...`), None and long or byte "
+                         f"Variables are valid indices (got {type(k).__name__})")
+    return a
+
+
+def _is_mask(k: Any) -> bool:
+    return isinstance(k, Tensor) and k._a.dtype.kind == "b"
+
+
+def _parts(x: Tensor, key: Any) -> list[Any]:
+    """The parts of a key, with the Ellipsis written out."""
+    if _listed_key(key):
+        warnings.warn(_LISTED, UserWarning, stacklevel=4)
+        key = tuple(key)
+    keys: list[Any] = []
+    for k in key if isinstance(key, tuple) else (key,):
+        keys.append(_part(x, k))
+    used = sum([0 if k is None or k is Ellipsis else k._a.ndim if _is_mask(k) else 1 for k in keys])
+    if used > x._a.ndim:
+        if not x._a.ndim and isinstance(keys[0], int):
+            raise IndexError("invalid index of a 0-dim tensor. Use `tensor.item()` in Python or "
+                             "`tensor.item<T>()` in C++ to convert a 0-dim tensor to a number")
+        if not x._a.ndim and isinstance(keys[0], slice):
+            raise IndexError("slice() cannot be applied to a 0-dim tensor.")
+        raise IndexError(f"too many indices for tensor of dimension {x._a.ndim}")
+    at = [i for i, k in enumerate(keys) if k is Ellipsis]
+    if len(at) > 1:
+        raise IndexError("an index can only have a single ellipsis ('...')")
+    if at:
+        keys[at[0]:at[0] + 1] = [_ALL] * (x._a.ndim - used)
+    return keys
+
+
+def _basic(x: Tensor, key: Any) -> tuple[Tensor, list[Any]]:
+    """x after the views of the key, and its advanced indices, with None for the dims between."""
+    keys = _parts(x, key)
+    dim, gone, alone = 0, 0, len(keys) == 1
+    indices: list[Any] = []
+    for k in keys:
+        if isinstance(k, int):
+            x, gone = _selected(x, dim, k, dim + gone), gone + 1
+        elif isinstance(k, Tensor):
+            if _is_mask(k) and not k._a.ndim:
+                x, k = T.unsqueeze(x, dim=dim), k.reshape(1)
+            found = _places(x, dim, k)
+            indices += [None] * (dim - len(indices)) + found
+            dim += len(found)
+        else:
+            if k is None:
+                x = T.unsqueeze(x, dim=dim)
+            elif k != _ALL or alone:
+                x = _sliced(x, dim, k)
+            dim += 1
+    return x, indices
+
+
+def _places(x: Tensor, dim: int, k: Tensor) -> list[Tensor]:
+    """An advanced index as tensors of integers: itself, or one per dim of a mask."""
+    if not _is_mask(k):
+        return [k]
+    for i, n in enumerate(k._a.shape):
+        if n != x._a.shape[dim + i]:
+            raise IndexError(f"The shape of the mask {list(k._a.shape)} at index {i} does not "
+                             f"match the shape of the indexed tensor {list(x._a.shape)} at index "
+                             f"{dim + i}")
+    return [wrap(i, x._be) for i in k._a.nonzero()]
+
+
+def _selected(x: Tensor, dim: int, i: int, named: int) -> Tensor:
+    """One index of a dim, which an error calls ``named``: selected dims before it count too."""
+    n = x._a.shape[dim]
+    if not -n <= i < n:
+        raise IndexError(f"index {i} is out of bounds for dimension {named} with size {n}")
+    return T.select(x, dim=dim, index=i % n)
+
+
+def _sliced(x: Tensor, dim: int, k: slice) -> Tensor:
+    start, stop, step = k.indices(x._a.shape[dim])
+    if step < 0:
+        raise ValueError("step must be greater than zero")
+    return T.slice_(x, dim=dim, start=start, stop=max(start, stop), step=step)
+
+
+def getitem(x: Tensor, key: Any) -> Tensor:
+    """x[key]: a view for integers, slices, None and ...; a copy for tensors, lists and masks."""
+    if x._a.ndim:                                # the common cases without a detour
+        if type(key) is int:
+            return _selected(x, 0, key, 0)
+        if type(key) is slice:
+            return _sliced(x, 0, key)
+    view, indices = _basic(x, key)
+    if not indices:
+        return view if view is not x else T.alias(x)
+    try:
+        return T.index(view, *indices)
+    except (IndexError, ValueError) as e:
+        raise _index_error(view, indices, e) from None
+
+
+def _index_error(x: Tensor, indices: list[Any], error: Exception) -> IndexError:
+    for d, i in enumerate(indices):
+        if i is not None and i._a.size:
+            n, a = x._a.shape[d], x._be.to_host(i._a)
+            wrong = a[(a < -n) | (a >= n)]
+            if wrong.size:
+                return IndexError(f"index {wrong.flat[0]} is out of bounds for dimension {d} with "
+                                  f"size {n}")
+    shapes = ", ".join(str(list(i._a.shape)) for i in indices if i is not None)
+    return IndexError("shape mismatch: indexing tensors could not be broadcast together with "
+                      f"shapes {shapes}")
+
+
+def _as_value(x: Tensor, value: Any) -> Tensor:
+    """What is assigned to a part of x, as a tensor."""
+    if isinstance(value, Tensor):
+        return value
+    if isinstance(value, np.ndarray):
+        return wrap(x._be.from_host(value.astype(x._a.dtype)), x._be)
+    if not isinstance(value, NUMBERS):
+        raise TypeError(f"can't assign a {type(value).__name__} to a "
+                        f"torch.{dtypes.type_name(x._a.dtype)}Tensor")
+    return wrap(x._be.scalar(number_of(value, x._a.dtype), x._a.dtype), x._be)
+
+
+def setitem(x: Tensor, key: Any, value: Any) -> None:
+    """x[key] = value"""
+    if key is False:                             # stands for no elements
+        return
+    value = _as_value(x, value)
+    whole = key is Ellipsis or (isinstance(key, slice) and key == _ALL)
+    part, indices = (x, []) if whole else _basic(x, key)
+    if not indices:
+        shape = part._a.shape
+        while value._a.ndim > len(shape) and value._a.shape[0] == 1:
+            value = T.select(value, dim=0, index=0)
+        copy_(part, value if value._a.shape == shape else expand(value, shape))
+        return
+    if value._a.dtype != x._a.dtype and not value._a.ndim:
+        value = cast(value, x._a.dtype)
+    _put(part, indices, value)
+
+
+def _put(x: Tensor, indices: Any, value: Tensor, accumulate: bool = False) -> Tensor:
+    """index_put_ with its errors."""
+    if value._a.dtype != x._a.dtype:
+        raise RuntimeError("Index put requires the source and destination dtypes match, got "
+                           f"{dtypes.type_name(x._a.dtype)} for the destination and "
+                           f"{dtypes.type_name(value._a.dtype)} for the source.")
+    if value._be is not x._be and not value._a.ndim:
+        value = to_backend(value, x._be)
+    try:
+        return T.index_put_(x, value, *indices, accumulate=accumulate)
+    except (IndexError, ValueError):
+        try:
+            shape = T.index(x, *indices)._a.shape
+        except (IndexError, ValueError) as e:
+            raise _index_error(x, indices, e) from None
+        raise RuntimeError(f"shape mismatch: value tensor of shape {list(value._a.shape)} cannot "
+                           f"be broadcast to indexing result of shape {list(shape)}") from None
+
+
+def copy_(x: Tensor, src: Any, non_blocking: bool = False) -> Tensor:
+    """x filled with src, a tensor or a number, broadcast and converted to x's dtype and device."""
+    if isinstance(src, NUMBERS):
+        src = wrap(x._be.scalar(src, x._a.dtype), x._be)
+    if not isinstance(src, Tensor):
+        raise TypeError("copy_(): argument 'other' (position 1) must be Tensor, not "
+                        f"{type(src).__name__}")
+    if src._be is not x._be:
+        src = to_backend(src, x._be)
+    check_written(x, src)
+    return T.copy_(x, src if x._a.dtype.kind in "fc" else src.detach())
+
+
+def index_put_(x: Tensor, indices: Any, values: Tensor, accumulate: bool = False) -> Tensor:
+    """x[indices] = values, or += with accumulate, where repeated indices add up."""
+    parts: list[Any] = []
+    for k in indices:
+        parts += [None] if k is None else _places(x, len(parts), _part(x, k))
+    return _put(x, parts, values, accumulate)
+
+
+def index_put(input: Tensor, indices: Any, values: Tensor, accumulate: bool = False) -> Tensor:
+    return index_put_(input.clone(), indices, values, accumulate)
+
+
+def index_select(input: Tensor, dim: int, index: Tensor) -> Tensor:
+    """The given indices of one dim, as a copy."""
+    d = dim_of(dim, input._a.ndim)
+    if index._a.ndim > 1:
+        raise IndexError("index_select(): Index is supposed to be a vector, but got dim: "
+                         f"{index._a.ndim}")
+    if index._a.dtype not in (np.int64, np.int32):
+        raise RuntimeError("index_select(): Expected dtype int32 or int64 for index")
+    shape = input._a.shape or (1,)
+    if _outside(index, shape[d]) is not None:
+        raise IndexError(f"index out of range in self: {_outside(index, shape[d])} along dimension "
+                         f"{d} of size {shape[d]}")
+    out = T.index_select(input if input._a.ndim else input.reshape(1), index.reshape(-1), dim=d)
+    return out if input._a.ndim else out.reshape(())
+
+
+def _outside(index: Tensor, n: int) -> Any:
+    """An index that isn't in 0 to n - 1, or None. CUDA indices aren't read."""
+    a = index._a
+    if index._be.index or not a.size or (a.min() >= 0 and a.max() < n):
+        return None
+    return a[(a < 0) | (a >= n)].flat[0]
+
+
+def _check_index(x: Tensor, dim: int, index: Tensor, name: str) -> int:
+    if index._a.dtype.kind not in "iu":
+        raise RuntimeError(f"{name}(): Expected dtype int32/int64 for index")
+    if index._a.ndim != x._a.ndim:
+        raise RuntimeError("Index tensor must have the same number of dimensions as "
+                           + ("self" if name.startswith("scatter") else "input") + " tensor")
+    d = dim_of(dim, x._a.ndim)
+    n = x._a.shape[d] if x._a.ndim else 1
+    bad = _outside(index, n)
+    if bad is not None:
+        raise RuntimeError(f"index {bad} is out of bounds for dimension {d} with size {n}")
+    return d
+
+
+def gather(input: Tensor, dim: int, index: Tensor) -> Tensor:
+    """out[i][j] = input[index[i][j]][j] for dim 0, and so on."""
+    d = _check_index(input, dim, index, "gather")
+    if not input._a.ndim:
+        return T.gather(input.reshape(1), index.reshape(1), dim=0).reshape(())
+    for k, (i, n) in enumerate(zip(index._a.shape, input._a.shape)):
+        if k != d and i > n:
+            raise RuntimeError(f"Size does not match at dimension {k} expected index "
+                               f"{list(index._a.shape)} to be no larger than self "
+                               f"{list(input._a.shape)} apart from dimension {d}")
+    return T.gather(input, index, dim=d)
+
+
+def _check_scatter(x: Tensor, dim: int, index: Tensor, src: Any, name: str) -> int:
+    """The dim, after checks of everything that scatter and scatter_add are given."""
+    d = _check_index(x, dim, index, name)
+    tensor = isinstance(src, Tensor)
+    if tensor and src._a.dtype != x._a.dtype:
+        raise RuntimeError("scatter(): Expected self.dtype to be equal to src.dtype")
+    for k, i in enumerate(index._a.shape):
+        if (k != d and i > x._a.shape[k]) or (tensor and i > src._a.shape[k]):
+            raise RuntimeError(f"Expected index {list(index._a.shape)} to be no larger than self "
+                               f"{list(x._a.shape)} apart from dimension {d}"
+                               + (" and to be no larger size than src "
+                                  f"{list(src._a.shape)}" if tensor else ""))
+    return d
+
+
+def scatter_add(input: Tensor, dim: int, index: Tensor, src: Tensor) -> Tensor:
+    """input with src added at index along dim; repeated positions add up."""
+    d = _check_scatter(input, dim, index, src, "scatter_add")
+    return T.scatter_add(input, index, src, dim=d)
+
+
+def scatter_add_(x: Tensor, dim: int, index: Tensor, src: Tensor) -> Tensor:
+    return T.scatter_add_(x, index, src, dim=_check_scatter(x, dim, index, src, "scatter_add"))
+
+
+def scatter_(x: Tensor, dim: int, index: Tensor, src: Any = None, *, value: Any = None,
+             reduce: str | None = None) -> Tensor:
+    """Write src, a tensor or a number, at index along dim; reduce="add" adds it."""
+    if reduce is not None and reduce != "add":
+        raise NotImplementedError(f"scatter(reduce={reduce!r}) is not supported: only 'add' is")
+    src = value if src is None else src
+    d = _check_scatter(x, dim, index, src, "scatter")
+    if isinstance(src, Tensor):
+        values = src[tuple([slice(n) for n in index._a.shape])]
+    else:
+        values = _as_value(x, src)
+    xp = x._be.xp
+    where = [wrap(xp.arange(n).reshape((-1,) + (1,) * (index._a.ndim - k - 1)), x._be)
+             for k, n in enumerate(index._a.shape)]
+    where[d] = index
+    return T.index_put_(x, values, *where, accumulate=reduce == "add")
+
+
+def scatter(input: Tensor, dim: int, index: Tensor, src: Any = None, *, value: Any = None,
+            reduce: str | None = None) -> Tensor:
+    return scatter_(input.clone(), dim, index, src, value=value, reduce=reduce)
+
+
+def nonzero(input: Tensor, *, as_tuple: bool = False) -> Any:
+    """The indices of the elements that are not zero: (n, dims), or one tensor per dim."""
+    be, a = input._be, input._a
+    found = be.xp.stack((a if a.ndim else a.reshape(1)).nonzero())
+    if as_tuple:
+        return tuple([wrap(i, be) for i in found])
+    return wrap(found.T if a.ndim else found.T[:, :0], be)
+
+
+def masked_select(input: Tensor, mask: Tensor) -> Tensor:
+    """The elements where the mask holds, as a vector."""
+    if mask._a.dtype.kind != "b":
+        raise RuntimeError("masked_select: expected BoolTensor for mask")
+    m, x = broadcast_tensors(mask, input)
+    return getitem(x, m)
+
+
+def take(input: Tensor, index: Tensor) -> Tensor:
+    """Elements by their place in the flattened tensor."""
+    return getitem(input.reshape(-1), index)
+

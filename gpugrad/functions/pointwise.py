@@ -1,0 +1,483 @@
+"""Elementwise functions with more arguments than an op has."""
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from gpugrad import dtypes
+from gpugrad._tensor import Tensor, wrap
+from gpugrad.autograd.entry import NUMBERS
+from gpugrad.autograd.rules import tensors as T
+from gpugrad.dtypes import type_name
+from gpugrad.functions.arguments import (
+    broadcast_shape,
+    cast,
+    check_written,
+    common,
+    no_out,
+    number_of,
+)
+
+Number = int | float | bool | complex
+_OPERANDS = (Tensor, np.ndarray, *NUMBERS)
+_BOOL = np.dtype(bool)
+
+
+def _operand(x: Any) -> Any:
+    return x._a if isinstance(x, Tensor) else x
+
+
+def _checked(entry: Any, x: Any, y: Any, name: str) -> Tensor:
+    """entry(x, y), where an operand that is neither a Tensor nor a number is an error."""
+    for i, (arg, v) in enumerate((("input", x), ("other", y)), 0 if name.endswith("_") else 1):
+        if not isinstance(v, _OPERANDS):
+            raise TypeError(f"{name}(): argument '{arg}' (position {i}) must be Tensor, not "
+                            f"{type(v).__name__}")
+    return entry(x, y)
+
+
+def _unsupported(name: str, x: Any) -> NotImplementedError:
+    return NotImplementedError(f"\"{name}\" not implemented for '{type_name(x._a.dtype)}'")
+
+
+def in_place(name: str) -> Any:
+    """The method <name>_ of an op of two operands."""
+    entry = getattr(T, name + "_")
+
+    def method(self: Tensor, other: Any) -> Tensor:
+        return _checked(entry, self, other, name + "_")
+    method.__name__ = method.__qualname__ = name + "_"
+    method.__doc__ = f"{name}() written into this tensor."
+    return method
+
+
+# Sums --------------------------------------------------------------------------------------------
+
+
+def _scaled(x: Any, y: Any, alpha: Number) -> Any:
+    """alpha * y, for a sum with x."""
+    if type(alpha) is int and alpha == 1:
+        return y
+    dtype = dtypes.promote(_operand(x), _operand(y))
+    if isinstance(alpha, bool) and dtype.kind != "b":
+        raise RuntimeError("Boolean alpha only supported for Boolean results.")
+    if isinstance(alpha, float) and dtype.kind in "iub":
+        raise RuntimeError("For integral input tensors, argument alpha must not be a floating "
+                           "point number.")
+    return T.scale(cast(y, dtype), number=alpha) if isinstance(y, Tensor) else y * alpha
+
+
+def add(input: Tensor, other: Any, *, alpha: Number = 1, out: Any = None) -> Tensor:
+    """input + alpha * other"""
+    no_out("add", out)
+    return _checked(T.add, input, _scaled(input, other, alpha), "add")
+
+
+def add_(x: Tensor, other: Any, *, alpha: Number = 1) -> Tensor:
+    return _checked(T.add_, x, _scaled(x, other, alpha), "add_")
+
+
+def _is_bool(x: Any) -> bool:
+    return x is True or x is False or (isinstance(x, Tensor) and x._a.dtype is _BOOL)
+
+
+def _no_bools(x: Any, y: Any) -> None:
+    if _is_bool(x) and _is_bool(y):
+        raise RuntimeError("Subtraction, the `-` operator, with two bool tensors is not supported. "
+                           "Use the `^` or `logical_xor()` operator instead.")
+    if _is_bool(x) or _is_bool(y):
+        raise RuntimeError("Subtraction, the `-` operator, with a bool tensor is not supported. If "
+                           "you are trying to invert a mask, use the `~` or `logical_not()` "
+                           "operator instead.")
+
+
+def minus(x: Tensor, y: Any) -> Any:
+    """The - operator."""
+    if x._a.dtype is _BOOL or _is_bool(y):
+        _no_bools(x, y)
+    return T.sub(x, y)
+
+
+def sub(input: Tensor, other: Any, *, alpha: Number = 1, out: Any = None) -> Tensor:
+    """input - alpha * other"""
+    no_out("sub", out)
+    _no_bools(input, other)
+    return _checked(T.sub, input, _scaled(input, other, alpha), "sub")
+
+
+def sub_(x: Tensor, other: Any, *, alpha: Number = 1) -> Tensor:
+    _no_bools(x, other)
+    return _checked(T.sub_, x, _scaled(x, other, alpha), "sub_")
+
+
+def rsub(input: Tensor, other: Any, *, alpha: Number = 1) -> Any:
+    """other - alpha * input"""
+    if isinstance(other, Tensor):
+        return sub(other, input, alpha=alpha)
+    if not isinstance(other, Number):
+        return NotImplemented
+    _no_bools(input, other)
+    input = _scaled(input, input, alpha)
+    return T.rsub(cast(input, dtypes.promote(input._a, other)), number=other)
+
+
+def neg(input: Tensor) -> Tensor:
+    """-input"""
+    if input._a.dtype is _BOOL:
+        raise RuntimeError(_NEGATION)
+    return T.neg(input)
+
+
+def neg_(x: Tensor) -> Tensor:
+    if x._a.dtype is _BOOL:
+        raise RuntimeError(_NEGATION)
+    return T.neg_(x)
+
+
+_NEGATION = ("Negation, the `-` operator, on a bool tensor is not supported. If you are trying to "
+             "invert a mask, use the `~` or `logical_not()` operator instead.")
+
+
+def positive(input: Tensor) -> Tensor:
+    """+input: itself."""
+    if _is_bool(input):
+        raise RuntimeError("The `+` operator, on a bool tensor is not supported.")
+    return input
+
+
+# Products and quotients --------------------------------------------------------------------------
+
+
+def mul(input: Tensor, other: Any, *, out: Any = None) -> Tensor:
+    """input * other"""
+    no_out("mul", out)
+    return _checked(T.mul, input, other, "mul")
+
+
+def _quotient(rounding_mode: str | None, x: Any, y: Any) -> str:
+    """The name of the op that divides with this rounding."""
+    if rounding_mode is None:
+        return "div"
+    if rounding_mode not in ("floor", "trunc"):
+        raise RuntimeError("div expected rounding_mode to be one of None, 'trunc', or 'floor' but "
+                           f"found '{rounding_mode}'")
+    _check_divisor(x, y)
+    return "div_" + rounding_mode
+
+
+def div(input: Tensor, other: Any, *, rounding_mode: str | None = None, out: Any = None) -> Tensor:
+    """input / other; rounding_mode "floor" or "trunc" rounds, and keeps integer dtypes."""
+    no_out("div", out)
+    return _checked(getattr(T, _quotient(rounding_mode, input, other)), input, other, "div")
+
+
+def div_(x: Tensor, other: Any, *, rounding_mode: str | None = None) -> Tensor:
+    return _checked(getattr(T, _quotient(rounding_mode, x, other) + "_"), x, other, "div_")
+
+
+def true_divide(input: Tensor, other: Any) -> Tensor:
+    """input / other"""
+    return div(input, other)
+
+
+def rdiv(x: Tensor, y: Any) -> Any:
+    """number / tensor"""
+    return T.mul(T.reciprocal(x), y)
+
+
+def _check_divisor(x: Any, y: Any) -> None:
+    """An integer divided by zero raises; on CUDA zeros in a tensor aren't looked for."""
+    if isinstance(y, Tensor):
+        zero = y._be.index == 0 and y._a.dtype.kind in "iub" and not y._a.all()
+    else:
+        zero = isinstance(y, Number) and y == 0
+    if zero and dtypes.promote(_operand(x), _operand(y)).kind in "iub":
+        raise RuntimeError("ZeroDivisionError")
+
+
+def _dividing(name: str) -> tuple[Any, Any]:
+    """A function for an op that refuses to divide integers by zero, and its method in place."""
+    def make(name: str, entry: Any) -> Any:
+        def divide(input: Any, other: Any) -> Tensor:
+            _check_divisor(input, other)
+            return _checked(entry, input, other, name)
+        divide.__name__ = divide.__qualname__ = name
+        divide.__doc__ = entry.__doc__
+        return divide
+    return make(name, getattr(T, name)), make(name + "_", getattr(T, name + "_"))
+
+
+floor_divide, floor_divide_ = _dividing("floor_divide")
+remainder, remainder_ = _dividing("remainder")
+fmod, fmod_ = _dividing("fmod")
+
+
+def addcmul(input: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: Number = 1) -> Tensor:
+    """input + value * tensor1 * tensor2"""
+    return T.addcmul(*common(input, tensor1, tensor2), value=value)
+
+
+def addcdiv(input: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: Number = 1) -> Tensor:
+    """input + value * tensor1 / tensor2"""
+    return T.addcdiv(*_fractions(input, tensor1, tensor2), value=value)
+
+
+def _fractions(*tensors: Tensor) -> list[Tensor]:
+    out = common(*tensors)
+    if out[0]._a.dtype.kind in "iub":
+        raise RuntimeError("Integer division with addcdiv is no longer supported: use input + "
+                           "value * torch.trunc(tensor1 / tensor2), or convert to a floating point "
+                           "dtype")
+    return out
+
+
+def addcmul_(x: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: Number = 1) -> Tensor:
+    check_written(x, tensor1, tensor2)
+    a, b = (cast(t, x._a.dtype) for t in common(x, tensor1, tensor2)[1:])
+    return T.addcmul_(x, a, b, value=value)
+
+
+def addcdiv_(x: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: Number = 1) -> Tensor:
+    check_written(x, tensor1, tensor2)
+    a, b = (cast(t, x._a.dtype) for t in _fractions(x, tensor1, tensor2)[1:])
+    return T.addcdiv_(x, a, b, value=value)
+
+
+def _lerp(entries: tuple[Any, Any], x: Tensor, end: Tensor, weight: Any) -> Tensor:
+    if end._a.dtype != x._a.dtype or (isinstance(weight, Tensor) and weight._a.dtype != x._a.dtype):
+        name, t = ("end", end) if end._a.dtype != x._a.dtype else ("weight", weight)
+        raise RuntimeError(f"expected dtype {type_name(x._a.dtype).lower()} for `{name}` but got "
+                           f"dtype {type_name(t._a.dtype).lower()}")
+    if x._a.dtype.kind not in "fc":
+        raise _unsupported("lerp_kernel_scalar", x)
+    by_tensor, by_number = entries
+    if isinstance(weight, Tensor):
+        return by_tensor(x, end, weight)
+    return by_number(x, end, weight=weight)
+
+
+def lerp(input: Tensor, end: Tensor, weight: Any) -> Tensor:
+    """input + weight * (end - input), for a number or a tensor as weight"""
+    return _lerp((T.lerp, T.lerp_number), input, end, weight)
+
+
+def lerp_(x: Tensor, end: Tensor, weight: Any) -> Tensor:
+    check_written(x, *[t for t in (end, weight) if isinstance(t, Tensor)])
+    return _lerp((T.lerp_, T.lerp_number_), x, end, weight)
+
+
+# Powers and rounding -----------------------------------------------------------------------------
+
+
+def pow(input: Any, exponent: Any, *, out: Any = None) -> Tensor:
+    """input to the power of exponent; either may be a number."""
+    no_out("pow", out)
+    r = power(input, exponent) if isinstance(input, Tensor) else rpow(exponent, input)
+    if r is NotImplemented:
+        raise TypeError(f"pow(): argument 'exponent' (position 2) must be Tensor or Number, not "
+                        f"{type(exponent).__name__}")
+    return r
+
+
+def _power_dtype(x: Tensor, y: Any) -> np.dtype[Any]:
+    dtype = dtypes.promote(x._a, y)
+    if dtype.kind in "iub" and y < 0:
+        raise RuntimeError("Integers to negative integer powers are not allowed.")
+    return dtype
+
+
+def power(x: Tensor, y: Any) -> Any:
+    """The ** operator."""
+    if isinstance(y, Tensor):
+        return T.pow(x, y)
+    if not isinstance(y, Number):
+        return NotImplemented
+    return T.pow_number(cast(x, _power_dtype(x, y)), exponent=y)
+
+
+def rpow(x: Tensor, y: Any) -> Any:
+    """number ** tensor"""
+    if not isinstance(y, Number):
+        return NotImplemented
+    return T.rpow_number(cast(x, dtypes.promote(x._a, y)), base=y)
+
+
+def pow_(x: Tensor, exponent: Any) -> Tensor:
+    """x **= exponent"""
+    if isinstance(exponent, Tensor):
+        return T.pow_(x, exponent)
+    if not isinstance(exponent, Number):
+        raise TypeError(f"pow_(): argument 'exponent' (position 1) must be Tensor or Number, not "
+                        f"{type(exponent).__name__}")
+    _check_result(x, _power_dtype(x, exponent))
+    return T.pow_number_(x, exponent=number_of(exponent, x._a.dtype))
+
+
+def _check_result(x: Tensor, dtype: np.dtype[Any]) -> None:
+    if dtypes.category(dtype) > dtypes.category(x._a.dtype):
+        raise RuntimeError(f"result type {type_name(dtype)} can't be cast to the desired output "
+                           f"type {type_name(x._a.dtype)}")
+
+
+def square(input: Tensor) -> Tensor:
+    """input * input"""
+    return power(input, 2)
+
+
+def square_(x: Tensor) -> Tensor:
+    return pow_(x, 2)
+
+
+def round(input: Tensor, *, decimals: int = 0) -> Tensor:
+    """To the nearest number with so many decimals, halves to even; negative ones round to tens."""
+    if decimals == 0:
+        return T.round(input)
+    if input._a.dtype.kind in "iub":
+        raise _unsupported("round_cpu", input)
+    if decimals < 0:
+        return T.scale(T.round(T.divide_by(input, number=10 ** -decimals)), number=10 ** -decimals)
+    return T.divide_by(T.round(T.scale(input, number=10 ** decimals)), number=10 ** decimals)
+
+
+# Bounds and choices ------------------------------------------------------------------------------
+
+
+def _bounds(x: Tensor, min: Any, max: Any) -> bool:
+    """Are the bounds tensors? Two kinds of them, or none at all, are errors."""
+    given = [b for b in (min, max) if b is not None]
+    if not given:
+        raise RuntimeError("torch.clamp: At least one of 'min' or 'max' must not be None")
+    tensors = [isinstance(b, Tensor) for b in given]
+    if tensors == [False, True] or tensors == [True, False]:
+        raise TypeError("clamp(): min and max must both be numbers or both be tensors, not "
+                        f"{type(min).__name__} and {type(max).__name__}")
+    return tensors[0]
+
+
+def clamp(input: Tensor, min: Any = None, max: Any = None) -> Tensor:
+    """input held between min and max: two numbers or two tensors, either of which may be None."""
+    if _bounds(input, min, max):
+        given = [t for t in (input, min, max) if t is not None]
+        broadcast_shape(*given)
+        x, *rest = common(*given)
+        low, high = (b if b is None else rest.pop(0) for b in (min, max))
+        return T.clamp_between(x, low, high)
+    x = cast(input, dtypes.promote(input._a, *[b for b in (min, max) if b is not None]))
+    low, high = (b if b is None else number_of(b, x._a.dtype) for b in (min, max))
+    return T.clamp(x, min=low, max=high)
+
+
+def clamp_(x: Tensor, min: Any = None, max: Any = None) -> Tensor:
+    given = [b for b in (min, max) if b is not None]
+    tensors = _bounds(x, min, max)
+    _check_result(x, dtypes.promote(x._a, *[_operand(b) for b in given]))
+    if tensors:
+        check_written(x, *given)
+        low, high = (b if b is None else cast(b, x._a.dtype) for b in (min, max))
+        return T.clamp_between_(x, low, high)
+    low, high = (b if b is None else number_of(b, x._a.dtype) for b in (min, max))
+    return T.clamp_(x, min=low, max=high)
+
+
+def clamp_min(input: Tensor, min: Any) -> Tensor:
+    return clamp(input, min=min)
+
+
+def clamp_max(input: Tensor, max: Any) -> Tensor:
+    return clamp(input, max=max)
+
+
+def where(condition: Tensor, input: Any = None, other: Any = None) -> Any:
+    """input where the condition holds, else other; of a condition alone nonzero(as_tuple=True)."""
+    if input is None and other is None:
+        return condition.nonzero(as_tuple=True)
+    dtype = dtypes.promote(_operand(input), _operand(other))
+    if condition._a.dtype.kind != "b":
+        if condition._a.dtype != dtypes.uint8.np:
+            raise RuntimeError("where expected condition to be a boolean tensor, but got a tensor "
+                               f"with dtype {type_name(condition._a.dtype)}")
+        condition = condition != 0
+    x, y = (_as_tensor(v, dtype, condition) for v in (input, other))
+    try:
+        return T.where(condition, x, y)
+    except ValueError:
+        broadcast_shape(condition, x, y)
+        raise
+
+
+def _as_tensor(v: Any, dtype: Any, like: Tensor) -> Tensor:
+    if not isinstance(v, Tensor):
+        return wrap(like._be.number[v, dtype], like._be)
+    if v._be is not like._be and v._a.ndim == 0:
+        v = v.to(like.device)
+    return cast(v, dtype)
+
+
+def where_method(self: Tensor, condition: Tensor, other: Any) -> Tensor:
+    """self where the condition holds, else other."""
+    return where(condition, self, other)
+
+
+def masked_fill(input: Tensor, mask: Tensor, value: Any) -> Tensor:
+    """value, a number or a tensor of one, where the mask holds, else input."""
+    _check_mask(mask, value)
+    broadcast_shape(mask, input)
+    if isinstance(value, Tensor):
+        return T.masked_fill_with(input, mask, _as_tensor(value, input._a.dtype, input))
+    return T.masked_fill(input, mask, value=number_of(value, input._a.dtype))
+
+
+def masked_fill_(x: Tensor, mask: Tensor, value: Any) -> Tensor:
+    _check_mask(mask, value)
+    check_written(x, mask)
+    if isinstance(value, Tensor):
+        return T.masked_fill_with_(x, mask, _as_tensor(value, x._a.dtype, x))
+    return T.masked_fill_(x, mask, value=number_of(value, x._a.dtype))
+
+
+def _check_mask(mask: Tensor, value: Any) -> None:
+    if mask._a.dtype.kind != "b":
+        raise RuntimeError("masked_fill_ only supports boolean masks, but got mask with dtype "
+                           f"{mask.dtype}")
+    if isinstance(value, Tensor) and value._a.ndim:
+        raise RuntimeError("masked_fill_ only supports a 0-dimensional value tensor, but got "
+                           f"tensor with {value._a.ndim} dimension(s).")
+
+
+# Bits and comparisons ----------------------------------------------------------------------------
+
+
+def bitwise_not(input: Tensor) -> Tensor:
+    """The bits of integers inverted; of bools, logical_not."""
+    if input._a.dtype.kind not in "iub":
+        raise _unsupported("bitwise_not_cpu", input)
+    return T.bitwise_not(input)
+
+
+def invert(input: Tensor) -> Tensor:
+    """The ~ operator."""
+    if input._a.dtype.kind not in "iub":
+        raise TypeError("~ (operator.invert) is only implemented on integer and Boolean-type "
+                        "tensors")
+    return T.bitwise_not(input)
+
+
+def isclose(input: Tensor, other: Tensor, rtol: float = 1e-05, atol: float = 1e-08,
+            equal_nan: bool = False) -> Tensor:
+    """|input - other| <= atol + rtol * |other|, element by element."""
+    if input._a.dtype != other._a.dtype:
+        raise RuntimeError(f"{type_name(input._a.dtype)} did not match "
+                           f"{type_name(other._a.dtype)}")
+    return wrap(input._be.xp.isclose(input._a, other._a, rtol, atol, equal_nan), input._be)
+
+
+def allclose(input: Tensor, other: Tensor, rtol: float = 1e-05, atol: float = 1e-08,
+             equal_nan: bool = False) -> bool:
+    """Are all elements close?"""
+    return bool(isclose(input, other, rtol, atol, equal_nan).all())
+
+
+def equal(input: Tensor, other: Tensor) -> bool:
+    """The same shape and the same elements?"""
+    return input._a.shape == other._a.shape and bool(T.eq(input, other).all())

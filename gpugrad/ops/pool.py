@@ -1,0 +1,431 @@
+"""Pooling of images: maxima with where they were, and means, regular or adaptive.
+
+In every op x is (n, c, h, w) and the result (n, c, oh, ow); kernel, stride, padding and dilation
+are pairs (rows, columns). Windows are reduced along the rows first, then along the columns, with
+one call for each kernel column and row; padding is left out rather than laid out.
+"""
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from gpugrad._state import off, state
+from gpugrad.autograd.op import op
+from gpugrad.backend.columns import span
+
+ONE = (1, 1)
+
+
+class Side(NamedTuple):
+    """How windows lie along the rows or the columns of an image.
+
+    taps has, for each kernel row or column, which of the ``out`` outputs have that element inside
+    the image, and where. whole has those places where all have, partial the other taps.
+    """
+    out: int
+    taps: list[tuple[slice, slice]]
+    whole: list[slice]
+    partial: list[tuple[slice, slice]]
+
+
+def pooled_size(size: int, k: int, s: int, p: int, d: int, ceil_mode: bool) -> int:
+    """How many windows fit along a dim; in ceil_mode the last may begin anywhere in the image."""
+    out = (size + 2 * p - d * (k - 1) - 1 + (s - 1 if ceil_mode else 0)) // s + 1
+    return out - 1 if ceil_mode and (out - 1) * s >= size + p else out
+
+
+@functools.lru_cache(256)
+def plan(h: int, w: int, kernel: Any, stride: Any, padding: Any, dilation: Any,
+         ceil_mode: bool) -> tuple[Side, Side]:
+    """Down the rows, and across the columns."""
+    sides = []
+    for size, k, s, p, d in zip((h, w), kernel, stride, padding, dilation):
+        out = pooled_size(size, k, s, p, d, ceil_mode)
+        taps = [span(i * d - p, size, s, out) for i in range(k)]
+        everything = slice(0, out)
+        sides.append(Side(out, taps, [there for mine, there in taps if mine == everything],
+                          [tap for tap in taps if tap[0] != everything]))
+    return sides[0], sides[1]
+
+
+def plane_parts(be: Any, planes: int, plane_bytes: int) -> Iterator[slice]:
+    """Parts of a batch of planes that stay in the processor's cache."""
+    step = max(1, be.column_bytes // 2 // max(1, plane_bytes))
+    for i in range(0, planes, step):
+        yield slice(i, min(planes, i + step))
+
+
+# Maxima ------------------------------------------------------------------------------------------
+
+@op("MaxPool2DWithIndicesBackward0", outputs=2)
+class max_pool2d:
+    """Window maxima, and where they are, in whatever form suits the device."""
+    def forward(be, x, *, kernel, stride, padding, dilation, ceil_mode):
+        if off[0] and not state.recording:            # nobody will ask where they were
+            values = max_values(be, x, kernel, stride, padding, dilation, ceil_mode)
+            return values, be.empty((0,), np.int64)
+        return max_pool(be, x, kernel, stride, padding, dilation, ceil_mode)
+    def cuda(be, x, *, kernel, stride, padding, dilation, ceil_mode):
+        down, across = plan(*x.shape[2:], kernel, stride, padding, dilation, ceil_mode)
+        return be.max_pool2d(x, kernel, stride, padding, dilation, (down.out, across.out))
+    def grad_x(o, g, result1, x_shape, kernel, stride, padding, dilation):
+        return o.max_pool2d_backward(g, result1, x_shape=x_shape, kernel=kernel, stride=stride,
+                                     padding=padding, dilation=dilation)
+
+
+@op("MaxPool2DWithIndicesBackward0", outputs=2)
+class max_pool2d_with_indices:
+    """Window maxima, and where they are in each h x w plane (int64)."""
+    def forward(be, x, *, kernel, stride, padding, dilation, ceil_mode):
+        values, at = max_pool(be, x, kernel, stride, padding, dilation, ceil_mode)
+        at %= x.shape[2] * x.shape[3]
+        return values, at
+    def cuda(be, x, *, kernel, stride, padding, dilation, ceil_mode):
+        down, across = plan(*x.shape[2:], kernel, stride, padding, dilation, ceil_mode)
+        out = be.max_pool2d(x, kernel, stride, padding, dilation, (down.out, across.out))
+        return out if out is NotImplemented else (out[0], out[1].astype(np.int64))
+    def grad_x(o, g, result1, x_shape):
+        return o.plane_scatter(g, result1, x_shape=x_shape)
+
+
+@op("MaxPool2DWithIndicesBackwardBackward0")
+class max_pool2d_backward:
+    """Zeros of x_shape with g added where the maxima were."""
+    def forward(be, g, at, *, x_shape, kernel, stride, padding, dilation):
+        disjoint = all(d * (k - 1) < s for k, s, d in zip(kernel, stride, dilation))
+        return scatter(be, g, at, x_shape, disjoint)
+    def cuda(be, g, at, *, x_shape, kernel, stride, padding, dilation):
+        if at.dtype != np.int32:                 # forward's text ran
+            return NotImplemented
+        return be.max_pool2d_backward(g, at, x_shape, kernel, stride, padding, dilation)
+    grad_at = None
+    def grad_g(o, gg, at, kernel, stride, padding, dilation):
+        return o.max_pool2d_gather(gg, at, kernel=kernel, stride=stride, padding=padding,
+                                   dilation=dilation)
+
+
+@op("MaxPool2DWithIndicesBackward0")
+class max_pool2d_gather:
+    """The elements of x where the maxima were."""
+    def forward(be, x, at, *, kernel, stride, padding, dilation):
+        return x.reshape(-1)[at]
+    def cuda(be, x, at, *, kernel, stride, padding, dilation):
+        return plane_take(be, x, at) if at.dtype == np.int32 else NotImplemented
+    grad_at = None
+    def grad_x(o, g, at, x_shape, kernel, stride, padding, dilation):
+        return o.max_pool2d_backward(g, at, x_shape=x_shape, kernel=kernel, stride=stride,
+                                     padding=padding, dilation=dilation)
+
+
+@op("MaxPool2DWithIndicesBackwardBackward0")
+class plane_scatter:
+    """Zeros of x_shape with g added at positions counted within each plane."""
+    def forward(be, g, at, *, x_shape):
+        n, c, h, w = x_shape
+        planes = be.xp.arange(0, n * c * h * w, h * w).reshape(n, c, 1, 1) if h * w else 0
+        return scatter(be, g, at + planes, x_shape, False)
+    grad_at = None
+    def grad_g(o, gg, at):
+        return o.plane_gather(gg, at)
+
+
+@op("MaxPool2DWithIndicesBackward0")
+class plane_gather:
+    """The elements of x at positions counted within each plane."""
+    def forward(be, x, at):
+        return plane_take(be, x, at)
+    grad_at = None
+    def grad_x(o, g, at, x_shape):
+        return o.plane_scatter(g, at, x_shape=x_shape)
+
+
+def plane_take(be: Any, x: Any, at: Any) -> Any:
+    n, c, h, w = x.shape
+    out = be.xp.take_along_axis(x.reshape(n, c, h * w), at.reshape(n, c, -1), -1)
+    return out.reshape(at.shape)
+
+
+def scatter(be: Any, g: Any, at: Any, shape: Any, disjoint: bool) -> Any:
+    """Zeros of ``shape`` with g added at its flat positions, which are distinct if disjoint."""
+    xp = be.xp
+    n, c, h, w = shape
+    out = xp.zeros(tuple(shape), g.dtype)
+    g, at = g.reshape(-1), at.reshape(-1)
+    if disjoint:
+        out.reshape(-1)[at] = g
+        return out
+    planes, per_plane = out.reshape(-1, h * w), g.size // max(1, n * c)
+    for part in plane_parts(be, len(planes), h * w * 8):
+        some = slice(part.start * per_plane, part.stop * per_plane)
+        size = (part.stop - part.start) * h * w
+        # bincount sums in float64
+        sums = xp.bincount(at[some] - part.start * h * w, g[some], size)
+        planes[part] = sums.reshape(-1, h * w)
+    return out
+
+
+def max_pool(be: Any, x: Any, kernel: Any, stride: Any, padding: Any, dilation: Any,
+             ceil_mode: bool) -> tuple[Any, Any]:
+    """Window maxima and their flat positions in the whole of x (int64): the first of equals."""
+    n, c, h, w = x.shape
+    down, across = plan(h, w, kernel, stride, padding, dilation, ceil_mode)
+    shape = (n * c, down.out, across.out)
+    flat = x.reshape(-1)
+    planes = flat.reshape(n * c, h, w)
+    values, positions = be.empty(shape, x.dtype), be.empty(shape, np.int64)
+    for part in plane_parts(be, n * c, h * w * x.itemsize):
+        plane, best, at = planes[part], values[part], positions[part]
+        rows = be.workspace("row maxima", (len(plane), h, across.out), x.dtype)
+        reduce_windows(be.xp.maximum, plane, down, across, lowest(x.dtype), rows, best)
+        at[...] = first_positions(len(plane), h * w, w, shape[1:], stride, padding)
+        if part.start:
+            at += part.start * h * w
+        if np.isnan(best.max()):
+            start = be.xp.arange(part.start * h * w, part.stop * h * w, h * w)
+            search_with_nan(be.xp, plane, best, down, across, w, start, at)
+        else:
+            find_row(be.xp, rows, best, down, dilation[0] * w, at)
+            find_column(flat, best, across, dilation[1], at)
+    return values.reshape(n, c, *shape[1:]), positions.reshape(n, c, *shape[1:])
+
+
+def lowest(dtype: Any) -> float:
+    """What every element of the dtype is at least."""
+    return -np.inf if dtype.kind == "f" else np.iinfo(dtype).min
+
+
+def max_values(be: Any, x: Any, kernel: Any, stride: Any, padding: Any, dilation: Any,
+               ceil_mode: bool) -> Any:
+    """The maxima alone."""
+    n, c, h, w = x.shape
+    down, across = plan(h, w, kernel, stride, padding, dilation, ceil_mode)
+    planes, values = x.reshape(n * c, h, w), be.empty((n * c, down.out, across.out), x.dtype)
+    for part in plane_parts(be, n * c, h * w * x.itemsize):
+        rows = be.workspace("row maxima", (part.stop - part.start, h, across.out), x.dtype)
+        reduce_windows(be.xp.maximum, planes[part], down, across, lowest(x.dtype), rows,
+                       values[part])
+    return values.reshape(n, c, down.out, across.out)
+
+
+@functools.lru_cache(16)
+def first_positions(planes: int, plane_size: int, w: int, out_hw: Any, stride: Any,
+                    padding: Any) -> Any:
+    """The position of each window's first element, be it in the padding, in a part of a batch."""
+    oh, ow = out_hw
+    rows = np.arange(oh) * (stride[0] * w) - padding[0] * w
+    corners = rows[:, None] + (np.arange(ow) * stride[1] - padding[1])
+    return corners + (np.arange(planes) * plane_size)[:, None, None]
+
+
+def reduce_windows(ufunc: Any, planes: Any, down: Side, across: Side, start: float, rows: Any,
+                   out: Any) -> None:
+    """Reduce the windows of planes (planes, h, w): into ``rows`` (planes, h, ow), then ``out``."""
+    combine(ufunc, planes, across, 2, start, rows)
+    combine(ufunc, rows, down, 1, start, out)
+
+
+def combine(ufunc: Any, x: Any, side: Side, axis: int, start: float, out: Any) -> None:
+    """Reduce the taps of x (planes, rows, columns) along an axis into ``out``."""
+    before = (slice(None),) * axis
+    whole = side.whole
+    if len(whole) > 1:
+        ufunc(x[before + (whole[0],)], x[before + (whole[1],)], out=out)
+    else:
+        out[...] = x[before + (whole[0],)] if whole else start
+    for there in whole[2:]:
+        ufunc(out, x[before + (there,)], out=out)
+    for mine, there in side.partial:
+        target = out[before + (mine,)]
+        ufunc(target, x[before + (there,)], out=target)
+
+
+def find_row(xp: Any, rows: Any, best: Any, down: Side, step: int, at: Any) -> None:
+    """Move positions from their windows' first rows to the first that hold the maximum."""
+    unseen = xp.ones(best.shape, bool) if down.partial else None
+    for mine, there in down.taps[:-1]:
+        if unseen is None:
+            unseen = rows[:, there] != best
+        else:
+            unseen[:, mine] &= rows[:, there] != best[:, mine]
+        at += xp.multiply(unseen, step, dtype=np.int64)
+
+
+def find_column(flat: Any, best: Any, across: Side, step: int, at: Any) -> None:
+    """Move positions from the first element of a window's row to the first maximum in it."""
+    for mine, _ in across.taps[:-1]:
+        here, maxima = at, best
+        if mine.start:                       # those before it are still in the padding
+            here, maxima, left = at[..., mine.start:], best[..., mine.start:], at[..., :mine.start]
+            left += step
+        differs = flat.take(here) != maxima
+        here += differs if step == 1 else differs * step
+
+
+def search_with_nan(xp: Any, planes: Any, best: Any, down: Side, across: Side, w: int, start: Any,
+                    at: Any) -> None:
+    """Positions where some maxima are NaN: as in PyTorch, a window's last NaN wins."""
+    best[...] = -np.inf
+    fresh = xp.ones(best.shape, bool)
+    for mine_y, y in down.taps:
+        for mine_x, x in across.taps:
+            mine = (slice(None), mine_y, mine_x)
+            candidate = planes[:, y, x]
+            wins = (candidate > best[mine]) | xp.isnan(candidate) | fresh[mine]
+            position = xp.arange(y.start, y.stop, y.step)[:, None] * w + \
+                xp.arange(x.start, x.stop, x.step) + start[:, None, None]
+            best[mine] = xp.where(wins, candidate, best[mine])
+            at[mine] = xp.where(wins, position, at[mine])
+            fresh[mine] = False
+
+
+# Means -------------------------------------------------------------------------------------------
+
+@op("AvgPool2DBackward0")
+class avg_pool2d:
+    """Window sums over the number of elements, over divisor_override if that is given."""
+    def forward(be, x, *, kernel, stride, padding, ceil_mode=False, count_include_pad=True,
+                divisor_override=None):
+        return average(be, x, kernel, stride, padding, ceil_mode, count_include_pad,
+                       divisor_override)
+    def cuda(be, x, *, kernel, stride, padding, ceil_mode=False, count_include_pad=True,
+             divisor_override=None):
+        down, across = plan(*x.shape[2:], kernel, stride, padding, ONE, ceil_mode)
+        return be.avg_pool2d(x, kernel, stride, padding, (down.out, across.out),
+                             count_include_pad, divisor_override)
+    def grad_x(o, g, x_shape, kernel, stride, padding, ceil_mode, count_include_pad,
+               divisor_override):
+        return o.avg_pool2d_backward(g, x_shape=x_shape, kernel=kernel, stride=stride,
+                                     padding=padding, ceil_mode=ceil_mode,
+                                     count_include_pad=count_include_pad,
+                                     divisor_override=divisor_override)
+
+
+@op("AvgPool2DBackwardBackward0")
+class avg_pool2d_backward:
+    """Every element of g shared out evenly over its window."""
+    def forward(be, g, *, x_shape, kernel, stride, padding, ceil_mode, count_include_pad,
+                divisor_override):
+        return share_out(be, g, x_shape, kernel, stride, padding, ceil_mode, count_include_pad,
+                         divisor_override)
+    def cuda(be, g, *, x_shape, kernel, stride, padding, ceil_mode, count_include_pad,
+             divisor_override):
+        return be.avg_pool2d_backward(g, x_shape, kernel, stride, padding, count_include_pad,
+                                      divisor_override)
+    def grad_g(o, gg, kernel, stride, padding, ceil_mode, count_include_pad, divisor_override):
+        return o.avg_pool2d(gg, kernel=kernel, stride=stride, padding=padding, ceil_mode=ceil_mode,
+                            count_include_pad=count_include_pad, divisor_override=divisor_override)
+
+
+def average(be: Any, x: Any, kernel: Any, stride: Any, padding: Any, ceil_mode: bool,
+            count_include_pad: bool, divisor_override: int | None) -> Any:
+    n, c, h, w = x.shape
+    down, across = plan(h, w, kernel, stride, padding, ONE, ceil_mode)
+    oh, ow = down.out, across.out
+    wide = np.float32 if x.dtype == np.float16 else x.dtype
+    planes, out = x.reshape(n * c, h, w), be.empty((n * c, oh, ow), wide)
+    divisor = divisors(h, w, oh, ow, kernel, stride, padding, count_include_pad, divisor_override)
+    divisor = be.from_host(divisor.astype(wide))
+    for part in plane_parts(be, n * c, h * w * out.itemsize):
+        plane, sums = planes[part].astype(wide, copy=False), out[part]
+        rows = be.workspace("row sums", (len(plane), h, ow), wide)
+        reduce_windows(be.xp.add, plane, down, across, 0, rows, sums)
+        sums /= divisor
+    return out.reshape(n, c, oh, ow).astype(x.dtype, copy=False)
+
+
+def share_out(be: Any, g: Any, x_shape: Any, kernel: Any, stride: Any, padding: Any,
+              ceil_mode: bool, count_include_pad: bool, divisor_override: int | None) -> Any:
+    (n, c, h, w), (oh, ow) = x_shape, g.shape[2:]
+    down, across = plan(h, w, kernel, stride, padding, ONE, ceil_mode)
+    wide = np.float32 if g.dtype == np.float16 else g.dtype
+    g, out = g.reshape(n * c, oh, ow), be.xp.zeros((n * c, h, w), g.dtype)
+    divisor = divisors(h, w, oh, ow, kernel, stride, padding, count_include_pad, divisor_override)
+    divisor = be.from_host(divisor.astype(wide))
+    for part in plane_parts(be, n * c, h * w * out.itemsize):
+        shares = g[part].astype(wide, copy=False) / divisor
+        rows = be.xp.zeros((len(shares), h, ow), wide)
+        place(shares, down, 1, kernel[0] <= stride[0], rows)
+        place(rows, across, 2, kernel[1] <= stride[1], out[part])
+    return out.reshape(n, c, h, w)
+
+
+def place(g: Any, side: Side, axis: int, disjoint: bool, out: Any) -> None:
+    """combine's transpose for sums: add g to every tap of ``out``, which begins as zeros."""
+    before = (slice(None),) * axis
+    for mine, there in side.taps:
+        target = out[before + (there,)]
+        if disjoint:
+            target[...] = g[before + (mine,)]
+        else:
+            target += g[before + (mine,)]
+
+
+@functools.lru_cache(64)
+def divisors(h: int, w: int, oh: int, ow: int, kernel: Any, stride: Any, padding: Any,
+             count_include_pad: bool, override: int | None) -> Any:
+    """How many elements each window has: (oh, ow), or () where all are alike."""
+    if override is not None:
+        return np.array(override)
+    counts = []
+    for size, out, k, s, p in zip((h, w), (oh, ow), kernel, stride, padding):
+        starts = np.arange(out) * s - p
+        stops = np.minimum(starts + k, size + p)
+        counts.append(stops - starts if count_include_pad else
+                      np.minimum(stops, size) - np.maximum(starts, 0))
+    n = np.outer(*counts)
+    return n[0, 0] if (n == n[0, 0]).all() else n
+
+
+@op("AdaptiveAvgPool2DBackward0")
+class adaptive_avg_pool2d:
+    """The means of output_size windows that cover the image evenly; neighbours may share a row."""
+    def forward(be, x, *, output_size):
+        n, c, h, w = x.shape
+        oh, ow = output_size
+        if regular((h, w), output_size):
+            kernel = h // oh, w // ow
+            return average(be, x, kernel, kernel, (0, 0), False, True, None)
+        wide = np.dtype(np.float32 if x.dtype == np.float16 else x.dtype)
+        out, rows = be.empty((n, c, oh, ow), wide), be.empty((n, c, h, ow), wide)
+        for j, (start, stop) in enumerate(adaptive_windows(w, ow)):
+            rows[..., j] = x[..., start:stop].mean(-1, dtype=wide)
+        for i, (start, stop) in enumerate(adaptive_windows(h, oh)):
+            out[:, :, i] = rows[:, :, start:stop].mean(2)
+        return out.astype(x.dtype, copy=False)
+    def cuda(be, x, *, output_size):
+        return be.adaptive_avg_pool2d(x, output_size)
+    def grad_x(o, g, x_shape, output_size):
+        return o.adaptive_avg_pool2d_backward(g, x_shape=x_shape)
+
+
+@op("AdaptiveAvgPool2DBackwardBackward0")
+class adaptive_avg_pool2d_backward:
+    """Every element of g shared out evenly over its window."""
+    def forward(be, g, *, x_shape):
+        (n, c, h, w), (oh, ow) = x_shape, g.shape[2:]
+        if regular((h, w), (oh, ow)):
+            kernel = h // oh, w // ow
+            return share_out(be, g, x_shape, kernel, kernel, (0, 0), False, True, None)
+        wide = np.dtype(np.float32 if g.dtype == np.float16 else g.dtype)
+        out, rows = be.xp.zeros((n, c, h, w), wide), be.xp.zeros((n, c, h, ow), wide)
+        for i, (start, stop) in enumerate(adaptive_windows(h, oh)):
+            rows[:, :, start:stop] += g[:, :, i:i + 1] / be.number[stop - start, wide]
+        for j, (start, stop) in enumerate(adaptive_windows(w, ow)):
+            out[..., start:stop] += rows[..., j:j + 1] / be.number[stop - start, wide]
+        return out.astype(g.dtype, copy=False)
+    def cuda(be, g, *, x_shape):
+        return be.adaptive_avg_pool2d_backward(g, x_shape)
+    def grad_g(o, gg, g_shape):
+        return o.adaptive_avg_pool2d(gg, output_size=tuple(g_shape[2:]))
+
+
+def regular(size: Any, out: Any) -> bool:
+    """Are all adaptive windows of one size, side by side?"""
+    return all(o and s % o == 0 for s, o in zip(size, out))
+
+
+def adaptive_windows(size: int, out: int) -> list[tuple[int, int]]:
+    return [(i * size // out, -((i + 1) * size // -out)) for i in range(out)]
