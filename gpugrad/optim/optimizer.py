@@ -1,0 +1,512 @@
+"""Optimizer: parameter groups, state, hooks, and the step that every algorithm shares.
+
+Arguments that all algorithms take: ``params`` (parameters, ``(name, parameter)`` pairs, or dicts
+with ``"params"`` and options of their own), ``lr`` (a number or a one-element Tensor),
+``weight_decay``, ``maximize`` (climb instead of descend). ``foreach``, ``fused`` and ``capturable``
+are accepted as hints: there is one text of each algorithm. ``differentiable`` must be False.
+"""
+from __future__ import annotations
+
+import copy
+import functools
+import warnings
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from gpugrad._hooks import HookTable, RemovableHandle
+from gpugrad._tensor import Tensor, bump, wrap
+from gpugrad.autograd.grad_mode import enable_grad
+from gpugrad.backend import cpu
+from gpugrad.dtypes import float32, get_default_dtype, type_name
+
+ParamsT: TypeAlias = Iterable[Tensor] | Iterable[dict[str, Any]] | Iterable[tuple[str, Tensor]]
+
+_global_pre, _global_post = HookTable(), HookTable()
+_HOOK_TABLES = ("_step_pre", "_step_post", "_state_dict_pre", "_state_dict_post", "_load_pre",
+                "_load_post")
+
+
+class _Required:
+    def __repr__(self) -> str:
+        return "<required parameter>"
+
+
+# The default of an option that every group must give.
+required = _Required()
+
+
+def _with_hooks(step: Callable[..., Any]) -> Callable[..., Any]:
+    """``step`` with its optimizer's hooks, and those of all optimizers, before and after it."""
+    @functools.wraps(step)
+    def hooked(self: Any, *args: Any, **kw: Any) -> Any:
+        pre, post = self._step_pre, self._step_post
+        if self._in_step or not (pre or post or _global_pre or _global_post):
+            return step(self, *args, **kw)
+        self._in_step = True            # a step that calls super().step() runs its hooks once
+        try:
+            args = (self, *args)
+            for hook in [*_global_pre.values(), *pre.values()]:
+                new = hook(self, args, kw)
+                if new is not None:
+                    if not (isinstance(new, tuple) and len(new) == 2):
+                        raise RuntimeError(f"{step} must return None or a tuple of "
+                                           f"(new_args, new_kwargs), but got {new}.")
+                    args, kw = new
+            result = step(*args, **kw)
+            for hook in [*post.values(), *_global_post.values()]:
+                hook(self, args, kw)
+            return result
+        finally:
+            self._in_step = False
+    return hooked
+
+
+class Optimizer:
+    """Base of all optimizers.
+
+    An algorithm of gpugrad's own says in three short methods what it is: ``_state_names``, the
+    arrays kept for a parameter (made as zeros); ``_numbers``, the constants of a step; and
+    ``_update``, the arithmetic on one stretch of a parameter, in place. Optimizers of users
+    override ``step``.
+    """
+
+    _counts_steps = False          # the state of a parameter holds "step", a float32 Tensor
+    _options: dict[str, Any] = {}  # options that older checkpoints lack, with their values
+    _in_step = False
+    state: defaultdict[Any, Any]
+    param_groups: list[dict[str, Any]]
+    _step_pre: HookTable
+    _step_post: HookTable
+    _state_dict_pre: HookTable
+    _state_dict_post: HookTable
+    _load_pre: HookTable
+    _load_post: HookTable
+
+    def __init__(self, params: ParamsT, defaults: dict[str, Any]) -> None:
+        if isinstance(params, Tensor):
+            raise TypeError("params argument given to the optimizer should be an iterable of "
+                            f"Tensors or dicts, but got {_typename(params)}")
+        _check_hints(defaults)
+        self.defaults = defaults
+        self._make_hook_tables()
+        self.state, self.param_groups = defaultdict(dict), []
+        groups: list[Any] = list(params)
+        if not groups:
+            raise ValueError("optimizer got an empty parameter list")
+        if not isinstance(groups[0], dict):
+            groups = [{"params": groups}]
+        for group in groups:
+            self.add_param_group(group)
+
+    def __init_subclass__(cls, **kw: Any) -> None:
+        super().__init_subclass__(**kw)
+        if "step" in cls.__dict__:
+            cls.step = _with_hooks(cls.step)  # type: ignore[method-assign]
+
+    # Groups --------------------------------------------------------------------------------------
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Add parameters, with options of their own where ``param_group`` has them."""
+        if not isinstance(param_group, dict):
+            raise TypeError(f"param_group must be a dict, but got {type(param_group)}")
+        _split_names(param_group)
+        params = param_group["params"]
+        for p in params:
+            if not isinstance(p, Tensor):
+                raise TypeError("optimizer can only optimize Tensors, but one of the params is "
+                                + _typename(p))
+            if not (p.is_leaf or getattr(p, "retains_grad", False)):
+                raise ValueError("can't optimize a non-leaf Tensor")
+        for name, default in self.defaults.items():
+            if default is required and name not in param_group:
+                raise ValueError("parameter group didn't specify a value of required optimization "
+                                 f"parameter {name}")
+            param_group.setdefault(name, default)
+        if len(set(params)) != len(params):
+            warnings.warn("optimizer contains a parameter group with duplicate parameters; in "
+                          "future, this will cause an error; see "
+                          "github.com/pytorch/pytorch/issues/40967 for more information",
+                          stacklevel=4)
+        named = "param_names" in param_group
+        for group in self.param_groups:
+            if ("param_names" in group) != named:
+                raise ValueError("all optimizer param groups should be with/without names. cannot "
+                                 f"add param group {'with' if named else 'without'} names to the "
+                                 "optimizer")
+        taken = {p for group in self.param_groups for p in group["params"]}
+        if not taken.isdisjoint(params):
+            raise ValueError("some parameters appear in more than one parameter group")
+        self.param_groups.append(param_group)
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Drop the gradients of all parameters, or fill them with zeros."""
+        for group in self.param_groups:
+            for p in group["params"]:
+                if p.grad is None:
+                    continue
+                if set_to_none:
+                    p.grad = None
+                else:
+                    if p.grad.grad_fn is not None:
+                        p.grad.detach_()
+                    else:
+                        p.grad.requires_grad_(False)
+                    p.grad.zero_()
+
+    # The step ------------------------------------------------------------------------------------
+
+    def _state_names(self, group: dict[str, Any]) -> tuple[str, ...]:
+        raise NotImplementedError
+
+    def _numbers(self, group: dict[str, Any], t: float) -> tuple[float | None, ...]:
+        """What ``_update`` gets as ``n``, for a parameter's step number t.
+
+        Without ``_counts_steps``, t is 1 when the state has just been made and 2 later.
+        """
+        raise NotImplementedError
+
+    def _update(self, xp: Any, p: Any, g: Any, state: list[Any], u: Any, n: list[Any]) -> None:
+        """Change p and its state in place; g is not to be written to, u is scratch of its shape.
+
+        Weight decay and ``maximize`` are in g already; decoupled decay has been applied to p.
+        """
+        raise NotImplementedError
+
+    @_with_hooks
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Update all parameters that have a gradient.
+
+        ``closure`` computes the loss and its gradients first, with recording on; its result is
+        returned.
+        """
+        if type(self)._update is Optimizer._update:
+            raise NotImplementedError(f"{type(self).__name__} doesn't define step()")
+        loss = None
+        if closure is not None:
+            with enable_grad():
+                loss = closure()
+        with np.errstate(all="ignore"):          # infinities and NaN spread without a warning
+            for group in self.param_groups:
+                self._step_group(group)
+        return loss
+
+    def _step_group(self, group: dict[str, Any]) -> None:
+        names, climb = self._state_names(group), group["maximize"]
+        numbers: dict[Any, list[Any]] = {}
+        for p in group["params"]:
+            g = p.grad
+            if g is None:
+                continue
+            be, a = p._be, p._a
+            t, arrays = self._state_of(p, names)
+            n = numbers.get((be, a.dtype.char, t))
+            if n is None:
+                dtype = _work_dtype(a.dtype)
+                values = (*_decay(group), *self._numbers(group, t))
+                n = numbers[be, a.dtype.char, t] = [
+                    None if v is None else be.number[v, dtype] for v in values]
+            arrays = [a, g._a, *arrays]
+            chunk = be.chunk
+            if a.size <= chunk:
+                self._run(be, arrays, climb, n)
+            else:
+                arrays = _flattened(be, arrays)
+                length = len(arrays[0])
+                rows = max(1, chunk * length // a.size)
+                for i in range(0, length, rows):
+                    self._run(be, [x[i:i + rows] for x in arrays], climb, n)
+            bump(p)
+
+    def _state_of(self, p: Tensor, names: tuple[str, ...]) -> tuple[float, list[Any]]:
+        """A parameter's step number and the arrays of its state, made where they are missing."""
+        if not names and not self._counts_steps:
+            return 1, []
+        state = self.state[p]
+        t, arrays = 2.0, []
+        if self._counts_steps:
+            count = state.get("step")
+            if count is None:
+                count = state["step"] = _step_tensor(0.0)
+            t = count.item() + 1
+            count._a[...] = t
+            bump(count)
+        for name in names:
+            held = state.get(name)
+            if held is None:
+                held = state[name] = wrap(p._be.xp.zeros_like(p._a), p._be)
+                if not self._counts_steps:
+                    t = 1
+            if held._a.shape != p._a.shape:
+                raise RuntimeError(f"{type(self).__name__}.step(): the state {name!r} has shape "
+                                   f"{list(held._a.shape)}, its parameter {list(p._a.shape)}: the "
+                                   "state that was loaded belongs to another model")
+            arrays.append(held._a)
+        return t, arrays
+
+    def _run(self, be: Any, arrays: list[Any], climb: bool, n: list[Any]) -> None:
+        """The update of a stretch: of the parameter, its gradient and its state."""
+        p, g, *state = work = arrays
+        dtype = p.dtype
+        if dtype.itemsize == 2:
+            dtype = _work_dtype(dtype)
+            p, g, *state = work = [a.astype(dtype) for a in arrays]
+        xp, (decay, shrink, *n) = be.xp, n
+        # For a small array new memory, which the allocator has at hand, is the faster scratch.
+        small = p.size <= 4096
+        u = xp.empty_like(p) if small else be.workspace("optim u", p.shape, dtype)
+        if shrink is not None:
+            p *= shrink
+        if decay is not None or climb:
+            out = xp.empty_like(p) if small else be.workspace("optim g", p.shape, dtype)
+            if decay is None:
+                g = xp.negative(g, out=out)
+            else:
+                xp.multiply(p, decay, out=out)
+                g = (xp.subtract if climb else xp.add)(out, g, out=out)
+        self._update(xp, p, g, state, u, n)
+        if work is not arrays:
+            arrays[0][...] = p
+            for a, held in zip(arrays[2:], state):
+                a[...] = held
+
+    # State ---------------------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any]:
+        """``{"state": ..., "param_groups": ...}`` with parameters replaced by their position.
+
+        The tensors are the optimizer's own, not copies.
+        """
+        for hook in self._state_dict_pre.values():
+            hook(self)
+        place: dict[Any, int] = {}
+        for group in self.param_groups:
+            for p in group["params"]:
+                place.setdefault(p, len(place))
+        groups = [{**{k: v for k, v in group.items() if k != "params"},
+                   "params": [place[p] for p in group["params"]]} for group in self.param_groups]
+        state = {place[k] if isinstance(k, Tensor) else k: v for k, v in self.state.items()}
+        out: dict[str, Any] = {"state": state, "param_groups": groups}
+        for hook in self._state_dict_post.values():
+            new = hook(self, out)
+            out = out if new is None else new
+        return out
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from what ``state_dict()`` returned, here or in PyTorch.
+
+        Parameters are matched by position. Their state is moved to their dtype and device; tensors
+        that fit already are taken over without a copy.
+        """
+        state_dict = state_dict.copy()
+        for hook in self._load_pre.values():
+            new = hook(self, state_dict)
+            state_dict = state_dict if new is None else new
+        groups, saved = self.param_groups, state_dict["param_groups"]
+        if len(groups) != len(saved):
+            raise ValueError("loaded state dict has a different number of parameter groups")
+        if any(len(g["params"]) != len(s["params"]) for g, s in zip(groups, saved)):
+            raise ValueError("loaded state dict contains a parameter group that doesn't match the "
+                             "size of optimizer's group")
+        params: dict[Any, Tensor] = {}
+        loaded = []
+        for group, old in zip(groups, saved):
+            params.update(zip(old["params"], group["params"]))
+            options = {k: copy.deepcopy(v) for k, v in old.items()}
+            options["params"] = group["params"]
+            if "param_names" in group:
+                options.setdefault("param_names", group["param_names"])
+            loaded.append(options)
+        state: defaultdict[Any, Any] = defaultdict(dict)
+        for k, v in state_dict["state"].items():
+            if k in params:
+                state[params[k]] = _fitted(v, params[k])
+            else:
+                state[k] = v
+        self.__setstate__({"state": state, "param_groups": loaded})
+        for hook in self._load_post.values():
+            hook(self)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"defaults": self.defaults, "state": self.state, "param_groups": self.param_groups}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        if "_step_pre" not in self.__dict__:
+            self._make_hook_tables()
+        for group in self.param_groups:
+            for name, value in self._options.items():
+                group.setdefault(name, value)
+        if self._counts_steps:
+            for held in self.state.values():
+                if isinstance(held, dict) and isinstance(held.get("step"), int | float):
+                    held["step"] = _step_tensor(held["step"])
+
+    # Hooks ---------------------------------------------------------------------------------------
+
+    def _make_hook_tables(self) -> None:
+        for name in _HOOK_TABLES:
+            setattr(self, name, HookTable())
+
+    def register_step_pre_hook(self, hook: Callable[..., Any]) -> RemovableHandle:
+        """Call ``hook(optimizer, args, kwargs)`` before each step; it may return new ones."""
+        return self._step_pre.register(hook)
+
+    def register_step_post_hook(self, hook: Callable[..., Any]) -> RemovableHandle:
+        """Call ``hook(optimizer, args, kwargs)`` after each step."""
+        return self._step_post.register(hook)
+
+    def register_state_dict_pre_hook(self, hook: Callable[..., Any],
+                                     prepend: bool = False) -> RemovableHandle:
+        """Call ``hook(optimizer)`` before the state is collected."""
+        return _register(self._state_dict_pre, hook, prepend)
+
+    def register_state_dict_post_hook(self, hook: Callable[..., Any],
+                                      prepend: bool = False) -> RemovableHandle:
+        """Call ``hook(optimizer, state_dict)`` on the collected state; it may return another."""
+        return _register(self._state_dict_post, hook, prepend)
+
+    def register_load_state_dict_pre_hook(self, hook: Callable[..., Any],
+                                          prepend: bool = False) -> RemovableHandle:
+        """Call ``hook(optimizer, state_dict)`` before loading; it may return another state."""
+        return _register(self._load_pre, hook, prepend)
+
+    def register_load_state_dict_post_hook(self, hook: Callable[..., Any],
+                                           prepend: bool = False) -> RemovableHandle:
+        """Call ``hook(optimizer)`` after loading."""
+        return _register(self._load_post, hook, prepend)
+
+    def __repr__(self) -> str:
+        text = type(self).__name__ + " ("
+        for i, group in enumerate(self.param_groups):
+            text += f"\nParameter Group {i}\n"
+            text += "".join(f"    {k}: {group[k]}\n" for k in sorted(group) if k != "params")
+        return text + ")"
+
+
+def register_optimizer_step_pre_hook(hook: Callable[..., Any]) -> RemovableHandle:
+    """Call ``hook(optimizer, args, kwargs)`` before each step of any optimizer."""
+    return _global_pre.register(hook)
+
+
+def register_optimizer_step_post_hook(hook: Callable[..., Any]) -> RemovableHandle:
+    """Call ``hook(optimizer, args, kwargs)`` after each step of any optimizer."""
+    return _global_post.register(hook)
+
+
+# Checks of constructor arguments ------------------------------------------------------------------
+
+def check_lr(lr: Any, nan: bool = False) -> None:
+    """Raise ValueError unless ``lr`` is one number, at least 0; with ``nan``, NaN may pass."""
+    if isinstance(lr, Tensor) and lr.numel() != 1:
+        raise ValueError("Tensor lr must be 1-element")
+    if lr < 0.0 if nan else not 0.0 <= lr:
+        raise ValueError(f"Invalid learning rate: {lr}")
+
+
+def check_positive(**values: Any) -> None:
+    """Raise ValueError, in PyTorch's words, for a value that is below 0 or NaN."""
+    for name, value in values.items():
+        if not 0.0 <= value:
+            raise ValueError(f"Invalid {'epsilon' if name == 'eps' else name} value: {value}")
+
+
+def number(value: Any) -> float:
+    """An option as a Python number: a one-element Tensor is read."""
+    return value.item() if isinstance(value, Tensor) else value
+
+
+def _check_hints(defaults: dict[str, Any]) -> None:
+    if defaults.get("fused"):
+        if defaults.get("differentiable"):
+            raise RuntimeError("`fused` does not support `differentiable`")
+        if defaults.get("foreach"):
+            raise RuntimeError("`fused` and `foreach` cannot be `True` together.")
+    if defaults.get("differentiable"):
+        raise NotImplementedError("optimizers with differentiable=True are not supported: write "
+                                  "the update with tensor operations, and get the gradients by "
+                                  "torch.autograd.grad(create_graph=True)")
+
+
+# Parts of a step ----------------------------------------------------------------------------------
+
+def _decay(group: dict[str, Any]) -> tuple[float | None, float | None]:
+    """Which share of p is added to g, and what decoupled decay multiplies p by."""
+    decay = number(group["weight_decay"])
+    if decay == 0:
+        return None, None
+    if group.get("decoupled_weight_decay"):
+        return None, 1 - number(group["lr"]) * decay
+    return decay, None
+
+
+def _work_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """The dtype of the arithmetic: float16 is updated in float32."""
+    if dtype.kind != "f":
+        raise NotImplementedError(f"optimizers update floating-point parameters, not {dtype.name}; "
+                                  "keep real and imaginary parts in two parameters")
+    return float32.np if dtype.itemsize == 2 else dtype
+
+
+def _flattened(be: Any, arrays: list[Any]) -> list[Any]:
+    """Arrays of one shape as 1-D views, if all are dense in the same order; else as they are."""
+    strides = arrays[0].strides
+    order = sorted(range(len(strides)), key=lambda i: -strides[i])
+    turned = [a.transpose(order) for a in arrays]
+    return [a.reshape(-1) for a in turned] if all(map(be.is_contiguous, turned)) else arrays
+
+
+def _step_tensor(count: float) -> Tensor:
+    dtype = np.float64 if get_default_dtype().itemsize == 8 else np.float32
+    return wrap(np.array(count, dtype), cpu)
+
+
+# Parts of the bookkeeping -------------------------------------------------------------------------
+
+def _split_names(group: dict[str, Any]) -> None:
+    """Make ``group["params"]`` a list of tensors; their names go to ``group["param_names"]``."""
+    params = group["params"]
+    if isinstance(params, set):
+        raise TypeError("optimizer parameters need to be organized in ordered collections, but the "
+                        "ordering of tensors in sets will change between runs. Please use a list "
+                        "instead.")
+    items = [params] if isinstance(params, Tensor) else list(params)
+    names = [x[0] for x in items if isinstance(x, tuple)]
+    group["params"] = [x[1] if isinstance(x, tuple) else x for x in items]
+    if names:
+        if len(names) != len(items):
+            raise ValueError("all optimizer params should be with/without names. Some param names "
+                             "are missing")
+        group["param_names"] = names
+
+
+def _typename(x: Any) -> str:
+    if isinstance(x, Tensor):
+        return f"{x._be.prefix}{type_name(x._a.dtype)}Tensor"
+    cls = type(x)
+    module = "" if cls.__module__ == "builtins" else cls.__module__ + "."
+    return module + cls.__qualname__
+
+
+def _register(table: HookTable, hook: Callable[..., Any], prepend: bool) -> RemovableHandle:
+    others = dict(table) if prepend else {}
+    for key in others:
+        del table[key]
+    handle = table.register(hook)
+    table.update(others)
+    return handle
+
+
+def _fitted(value: Any, p: Tensor, key: Any = None) -> Any:
+    """State of a parameter with its tensors in the parameter's dtype, on its device."""
+    if isinstance(value, Tensor):
+        if key == "step":                        # read by the host at each step
+            return value.to("cpu")
+        return value.to(p.device, p.dtype) if p.is_floating_point() else value.to(p.device)
+    if isinstance(value, dict):
+        return {k: _fitted(v, p, k) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(_fitted(v, p) for v in value)
+    return value
