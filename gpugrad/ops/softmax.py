@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from gpugrad.autograd.op import op
+from gpugrad.autograd.op import composite, op
 
 
 @op("SoftmaxBackward0")
@@ -37,8 +37,8 @@ class softmax_backward:
     def grad_g(o, gg, y, dim):
         return o.softmax_backward(gg, y, dim=dim)
     def grad_y(o, gg, g, y, dim):
-        own = o.mul(gg, o.sub(g, o.sum(o.mul(g, y), dim=(dim,), keepdim=True)))
-        return o.sub(own, o.mul(g, o.sum(o.mul(gg, y), dim=(dim,), keepdim=True)))
+        own = o.mul(gg, o.sub(g, o.line_total(o.mul(g, y), dim)))
+        return o.sub(own, o.mul(g, o.line_total(o.mul(gg, y), dim)))
 
 
 @op("LogSoftmaxBackward0")
@@ -66,9 +66,15 @@ class log_softmax_backward:
             be.xp.subtract(slope, r, out=r)
         return out.astype(g.dtype, copy=False)
     def grad_g(o, gg, y, dim):
-        return o.sub(gg, o.sum(o.mul(gg, o.exp(y)), dim=(dim,), keepdim=True))
+        return o.sub(gg, o.line_total(o.mul(gg, o.exp(y)), dim))
     def grad_y(o, gg, g, y, dim):
-        return o.neg(o.mul(o.mul(gg, o.exp(y)), o.sum(g, dim=(dim,), keepdim=True)))
+        return o.neg(o.mul(o.mul(gg, o.exp(y)), o.line_total(g, dim)))
+
+
+@composite
+def line_total(o, x, dim):
+    """The sum along dim, kept as size 1; a 0-dim tensor is a line of one element."""
+    return o.sum(x, dim=(dim,) if x.ndim else None, keepdim=True)
 
 
 def wide_empty(be: Any, x: Any) -> Any:

@@ -184,3 +184,9 @@ def test_mse_loss(rng, reduction):
 def test_mse_loss_of_nothing():
     assert np.isnan(cpu.raw.mse_loss(np.zeros(0), np.zeros(0)))
     assert cpu.raw.mse_loss(np.zeros(0), np.zeros(0), reduction="sum") == 0
+
+
+@pytest.mark.parametrize("name", ["softmax", "log_softmax"])
+def test_a_single_number_has_second_derivatives(name):
+    x = torch.tensor(0.3, dtype=torch.float64, requires_grad=True)
+    assert gradgradcheck(lambda x: getattr(x, name)(0), (x,))
