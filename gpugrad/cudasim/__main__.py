@@ -1,0 +1,41 @@
+"""python -m gpugrad.cudasim: coverage of kernels, and the cache of compiled ones."""
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+
+from gpugrad.cudasim import compiler, coverage
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m gpugrad.cudasim", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    lines = commands.add_parser("coverage", help="which lines of .cu files have run in mode "
+                                                 "coverage, in all processes since --reset")
+    lines.add_argument("files", nargs="*", help="sources that should be among them")
+    lines.add_argument("--reset", action="store_true", help="forget all counts")
+    lines.add_argument("--fail-under", type=float, default=0, metavar="PERCENT",
+                       help="exit with 1 if fewer lines have run")
+    cache = commands.add_parser("cache", help="where compiled kernels are kept")
+    cache.add_argument("--clear", action="store_true", help="delete them")
+    chosen = parser.parse_args()
+    if chosen.command == "cache":
+        folder = compiler.cache_folder()
+        print(folder)
+        if chosen.clear:
+            shutil.rmtree(folder)
+        return 0
+    if chosen.reset:
+        coverage.reset()
+        return 0
+    text, percent = coverage.table(coverage.report(), chosen.files)
+    print(text)
+    if percent < chosen.fail_under:
+        print(f"less than {chosen.fail_under:g} %", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

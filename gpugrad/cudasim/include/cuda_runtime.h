@@ -1,0 +1,2 @@
+// What kernels need of it is known without it.
+#pragma once
