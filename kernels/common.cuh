@@ -1,18 +1,24 @@
 // What kernels share: the types of elements, sums and indices, the loop over elements, windows.
 //
-// A .cu file is compiled once per dtype: with -DFLOAT16, with -DFLOAT64, or with neither for
-// float32; and with -DWIDE for arrays of about 2^31 elements and more. Kernels are extern "C", one
-// per op and named as the op.
+// A .cu file is compiled once per dtype: with -DFLOAT16, -DBFLOAT16 or -DFLOAT64, or with none of
+// them for float32; and with -DWIDE for arrays of about 2^31 elements and more. Kernels are
+// extern "C", one per op and named as the op.
 #ifndef GPUGRAD_COMMON_CUH
 #define GPUGRAD_COMMON_CUH
 
-// T is what arrays hold. Acc is what sums and comparisons are made in. float needs no header.
+// T is what arrays hold. Acc is what is calculated in. float and double need no header.
 #if defined(FLOAT16)
 #include <cuda_fp16.h>
 typedef __half T;
 typedef float Acc;
 __device__ __forceinline__ Acc widen(T v) { return __half2float(v); }
 __device__ __forceinline__ T narrow(Acc v) { return __float2half_rn(v); }
+#elif defined(BFLOAT16)
+#include <cuda_bf16.h>
+typedef __nv_bfloat16 T;
+typedef float Acc;
+__device__ __forceinline__ Acc widen(T v) { return __bfloat162float(v); }
+__device__ __forceinline__ T narrow(Acc v) { return __float2bfloat16_rn(v); }
 #else
 #if defined(FLOAT64)
 typedef double T;
@@ -23,6 +29,10 @@ typedef T Acc;
 __device__ __forceinline__ Acc widen(T v) { return v; }
 __device__ __forceinline__ T narrow(Acc v) { return v; }
 #endif
+
+// Arrays of kernels.
+typedef const T* __restrict__ In;
+typedef T* __restrict__ Out;
 
 // Index counts elements of arrays; 32 bits divide several times faster than 64.
 #ifdef WIDE
@@ -35,6 +45,15 @@ typedef int Index;
 #define EACH(i, n)                                                                             \
     for (Index i = (Index) blockIdx.x * blockDim.x + threadIdx.x; i < (Index) (n);             \
          i += (Index) gridDim.x * blockDim.x)
+
+// NaN, infinity and the least finite number: NVRTC has no macros for them.
+#define NOT_A_NUMBER ((Acc) __int_as_float(0x7fc00000))
+#define INFINITE ((Acc) __int_as_float(0x7f800000))
+#ifdef FLOAT64
+#define LOWEST (-1.7976931348623157e308)
+#else
+#define LOWEST (-3.402823466e38f)
+#endif
 
 // Element i of planes of h x w.
 struct Place {

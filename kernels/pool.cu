@@ -1,4 +1,4 @@
-// Max, average and adaptive average pooling, forward and backward.
+// Max and average pooling, of windows and adaptive, forward and backward.
 //
 // x is planes of h x w, y planes of oh x ow, both C order. Forward: a thread per element of y.
 // Backward: a thread per element of x, gathering from the windows that cover it, in a fixed order:
@@ -17,7 +17,7 @@ extern "C" __global__ void max_pool2d(const T* __restrict__ x, T* __restrict__ y
         while (top < 0) top += win.dh;
         while (left < 0) left += win.dw;
         const T* in = x + at.plane * win.h * win.w;
-        Acc best = __int_as_float(0xff800000);      // -inf: the maximum of a window of padding
+        Acc best = -INFINITE;                       // the maximum of a window of padding
         int index = top * win.w + left;
         for (int r = top; r < bottom; r += win.dh)
             for (int c = left; c < right; c += win.dw) {
@@ -112,6 +112,49 @@ __device__ __forceinline__ Range cell(int o, int size, int cells) {
     return {(int) (begin / cells), (int) ((begin + size + cells - 1) / cells)};
 }
 
+// The first maximum in row-major order; a NaN wins, the last of several. n = planes * oh * ow
+extern "C" __global__ void adaptive_max_pool2d(const T* __restrict__ x, T* __restrict__ y,
+                                               int* __restrict__ indices, long long n,
+                                               Windows win) {
+    EACH(i, n) {
+        Place at = place(i, win.oh, win.ow);
+        Range rows = cell(at.row, win.h, win.oh), columns = cell(at.column, win.w, win.ow);
+        const T* in = x + at.plane * win.h * win.w;
+        Acc best = -INFINITE;
+        int index = rows.begin * win.w + columns.begin;
+        for (int r = rows.begin; r < rows.end; ++r)
+            for (int c = columns.begin; c < columns.end; ++c) {
+                Acc v = widen(in[r * win.w + c]);
+                if (v > best || v != v) {
+                    best = v;
+                    index = r * win.w + c;
+                }
+            }
+        y[i] = narrow(best);
+        indices[i] = index;
+    }
+}
+
+// The cells that hold an element are a cell's range with the two sizes exchanged.
+// n = planes * h * w
+extern "C" __global__ void adaptive_max_pool2d_backward(const T* __restrict__ gy,
+                                                        const int* __restrict__ indices,
+                                                        T* __restrict__ gx, long long n,
+                                                        Windows win) {
+    EACH(i, n) {
+        Place at = place(i, win.h, win.w);
+        int index = at.row * win.w + at.column;
+        Range rows = cell(at.row, win.oh, win.h), columns = cell(at.column, win.ow, win.w);
+        Acc sum = 0;
+        for (int r = rows.begin; r < rows.end; ++r)
+            for (int c = columns.begin; c < columns.end; ++c) {
+                Index o = (at.plane * win.oh + r) * win.ow + c;
+                if (indices[o] == index) sum += widen(gy[o]);
+            }
+        gx[i] = narrow(sum);
+    }
+}
+
 // n = planes * oh * ow
 extern "C" __global__ void adaptive_avg_pool2d(const T* __restrict__ x, T* __restrict__ y,
                                                long long n, Windows win) {
@@ -127,7 +170,6 @@ extern "C" __global__ void adaptive_avg_pool2d(const T* __restrict__ x, T* __res
     }
 }
 
-// The cells that hold an element are a cell's range with the two sizes exchanged.
 // n = planes * h * w
 extern "C" __global__ void adaptive_avg_pool2d_backward(const T* __restrict__ gy,
                                                         T* __restrict__ gx, long long n,

@@ -12,6 +12,9 @@ from gpugrad.device import device
 cpu = CPUBackend()
 _made: dict[device, Backend] = {device("cpu"): cpu, device("cpu", 0): cpu}
 
+# Of several GPUs those that have come into use: what is asked of one runs through its guard.
+several: list[Backend] = []
+
 # Called with every new backend; the op decorator appends itself, to give it its raw level.
 on_new: list[Callable[[Backend], None]] = []
 

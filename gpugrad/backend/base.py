@@ -9,6 +9,7 @@ import numpy as np
 
 from gpugrad.backend import columns
 from gpugrad.device import device as Device
+from gpugrad.dtypes import HALF
 
 
 class Numbers(dict[Any, Any]):
@@ -30,18 +31,31 @@ class Numbers(dict[Any, Any]):
         return a
 
 
+class Zeros(dict[Any, Any]):
+    """``be.zero[dtype]``: the commonest number, found twice as fast."""
+
+    def __init__(self, be: Backend) -> None:
+        self.be = be
+
+    def __missing__(self, dtype: Any) -> Any:
+        a = self[dtype] = self.be.scalar(0, dtype)
+        return a
+
+
 class Backend:
     """The contract, in NumPy's words; a device overrides what it has better ways for."""
 
     xp: Any = np
     ndarray: Any = np.ndarray
     index = 0                 # which implementation of an op: 0 forward, 1 cuda, 2 cuda, guarded
+    checks_classes = True     # raise for target classes out of range: a GPU would have to wait
     capturing = False         # a step is being recorded: no host reads, no compilation
     raw: Any = None           # the ops on raw arrays; set by autograd.op
     device: Device
     name: str                 # "cpu", "cuda:0"
     prefix = "torch."         # of tensor type names: torch.FloatTensor, torch.cuda.FloatTensor
     generator: Any            # this device's default random generator
+    widens_products = True    # products of 16 bits are made of copies in float32
     column_bytes = 1 << 20    # how many bytes of im2col columns a convolution makes at a time
     chunk = 1 << 15           # how many elements an update takes at a time: five such arrays of
                               # float32 stay in a core's L2 cache
@@ -50,7 +64,7 @@ class Backend:
         self.device, self.name = d, str(d)
         # Read by every op: CPython finds an attribute of the object faster than one of its class.
         self.index, self.ndarray = self.index, self.ndarray
-        self.number = Numbers(self)
+        self.number, self.zero = Numbers(self), Zeros(self)
         self._scratch = threading.local()
 
     # Memory --------------------------------------------------------------------------------------
@@ -73,17 +87,31 @@ class Backend:
         """A copy in C order."""
         return self.xp.array(a, order="C")
 
-    def from_host(self, a: Any) -> Any:
-        """A NumPy array copied to this device."""
+    def from_host(self, a: Any, non_blocking: bool = False) -> Any:
+        """A NumPy array copied to this device; non_blocking: pinned memory without waiting."""
         return self.copy(a)
 
-    def from_device(self, a: Any, source: Backend) -> Any:
+    def from_device(self, a: Any, source: Backend, non_blocking: bool = False) -> Any:
         """An array of another backend copied to this device."""
-        return self.from_host(source.to_host(a))
+        return source.to_host(a, non_blocking)
 
-    def to_host(self, a: Any) -> Any:
-        """The NumPy array of a device array: the only read by the host that ops may make."""
+    def to_host(self, a: Any, non_blocking: bool = False) -> Any:
+        """The NumPy array of a device array: the only read by the host that ops may make.
+
+        non_blocking: in pinned memory, and filled when the device's current stream has come so far.
+        """
         return a
+
+    def into_host(self, a: Any, out: Any) -> bool:
+        """Copy a to ``out`` without waiting, if that is in pinned memory; False if it isn't."""
+        return False
+
+    def guard(self, f: Any) -> Any:
+        """f, run with this device as the current one: f itself unless there are several GPUs."""
+        return f
+
+    def record_use(self, a: Any, stream: Any) -> None:
+        """Keep the memory of ``a`` until another stream has done its work with it."""
 
     def is_contiguous(self, a: Any) -> bool:
         return bool(a.flags.c_contiguous)
@@ -95,6 +123,20 @@ class Backend:
     def is_dense(self, a: Any) -> bool:
         """Does a fill its memory without gaps or overlaps, so that it can be added to in place?"""
         return bool(a.flags.forc and a.flags.writeable)
+
+    def root(self, a: Any) -> Any:
+        """The array that has the memory which ``a`` is a view of."""
+        while True:
+            base = getattr(a, "base", None)
+            if not isinstance(base, self.ndarray):      # NumPy's as_strided puts an object between
+                base = getattr(base, "base", None)
+                if not isinstance(base, self.ndarray):
+                    return a
+            a = base
+
+    def writable(self, a: Any) -> Any:
+        """a, made writable: NumPy's broadcast arrays aren't."""
+        return a
 
     def expand(self, x: Any, shape: tuple[int, ...]) -> Any:
         """broadcast_to, ten times faster for the 0-dim gradients of losses."""
@@ -120,20 +162,29 @@ class Backend:
 
     # Arithmetic ----------------------------------------------------------------------------------
 
-    def matmul(self, a: Any, b: Any, out: Any = None) -> Any:
+    def matmul(self, a: Any, b: Any, out: Any = None, dtype: Any = None) -> Any:
         """a @ b with batch dims broadcast; transposed operands are read in place.
 
-        float16 is multiplied and summed in float32.
+        The dtypes of 16 bits are multiplied and summed in float32; dtype=float32 returns that.
         """
-        if a.dtype.char == "e":
-            r = np.matmul(a.astype(np.float32), b.astype(np.float32)).astype(np.float16)
+        if a.dtype in HALF:
+            r = np.matmul(a.astype(np.float32), b.astype(np.float32))
             if out is None:
-                return r
+                return r.astype(dtype or a.dtype, copy=False)
             out[...] = r
             return out
         if a.ndim == b.ndim == 2:
             return np.dot(a, b, out) if out is not None else np.dot(a, b)
         return np.matmul(a, b, out) if out is not None else np.matmul(a, b)
+
+    def in_float32(self, op: Any, *arrays: Any, **constants: Any) -> Any:
+        """An op's forward of arrays of 16 bits, computed in float32 and rounded once.
+
+        For forwards of several steps, which else would round after each.
+        """
+        dtype = next(a.dtype for a in arrays if a is not None and a.dtype in HALF)
+        wide = [a.astype(np.float32) if a is not None and a.dtype in HALF else a for a in arrays]
+        return op.spec.forward(self, *wide, **constants).astype(dtype)
 
     def keep(self, x: Any, mask: Any) -> Any:
         """x where the mask, an array of bools, holds, else 0."""
@@ -172,10 +223,14 @@ class Backend:
 
     # Kernels -------------------------------------------------------------------------------------
 
+    def takes(self, dtype: Any) -> bool:
+        """Whether CUDA kernels run here on arrays of this dtype; else the portable text must do."""
+        return False
+
     def launch(self, file: str, name: str, grid: Any, block: Any, args: Any, dtype: Any) -> None:
         raise NotImplementedError(f"the {self.name} device runs no CUDA kernels ({file}.{name})")
 
-    def map(self, file: str, name: str, *arrays: Any) -> Any:
+    def map(self, file: str, name: str, *arrays: Any, numbers: Any = ()) -> Any:
         raise NotImplementedError(f"the {self.name} device runs no CUDA kernels ({file}.{name})")
 
     def synchronize(self) -> None:

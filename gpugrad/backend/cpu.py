@@ -9,12 +9,13 @@ import numpy as np
 from gpugrad.backend.base import Backend
 from gpugrad.backend.random import CPUGenerator
 from gpugrad.device import device
+from gpugrad.dtypes import FLOATING
 
 # As in PyTorch, log(0) and 0 / 0 are silent; NumPy's own users keep their warnings.
 warnings.filterwarnings("ignore", ".* encountered in ", RuntimeWarning, r"gpugrad\b")
 
-# The integers as wide as a floating dtype.
-_BITS: dict[Any, Any] = {np.dtype(f"f{n}"): np.dtype(f"i{n}") for n in (2, 4, 8)}
+# The integers as wide as a floating dtype, by its size.
+_BITS: dict[int, Any] = {n: np.dtype(f"i{n}") for n in (2, 4, 8)}
 
 
 class CPUBackend(Backend):
@@ -26,16 +27,25 @@ class CPUBackend(Backend):
         # freed, up to 64 MB. Else each training step asks the kernel anew, a fault every 4 KB.
         np.empty((32 << 20) - 65536, np.uint8)
         self.generator = CPUGenerator()
+        self.asarray = np.asarray  # type: ignore[method-assign]    # a Python frame less
+
+    def writable(self, a: Any) -> Any:
+        if not a.flags.writeable:
+            try:
+                a.flags.writeable = True
+            except ValueError:                   # the memory itself is read-only
+                pass
+        return a
 
     def keep(self, x: Any, mask: Any) -> Any:
-        if x.dtype not in _BITS or mask.dtype.char != "?":
+        if x.dtype.kind not in FLOATING or mask.dtype.char != "?":
             return super().keep(x, mask)
-        return and_bits(x, np.negative(mask.view(np.int8), dtype=_BITS[x.dtype]))
+        return and_bits(x, np.negative(mask.view(np.int8), dtype=_BITS[x.dtype.itemsize]))
 
     def drop(self, x: Any, mask: Any) -> Any:
-        if x.dtype not in _BITS or mask.dtype.char != "?":
+        if x.dtype.kind not in FLOATING or mask.dtype.char != "?":
             return super().drop(x, mask)
-        return and_bits(x, np.subtract(mask.view(np.int8), 1, dtype=_BITS[x.dtype]))
+        return and_bits(x, np.subtract(mask.view(np.int8), 1, dtype=_BITS[x.dtype.itemsize]))
 
 
 def and_bits(x: Any, bits: Any) -> Any:

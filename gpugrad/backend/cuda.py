@@ -2,16 +2,22 @@
 from __future__ import annotations
 
 import functools
+import os
 import types
 from typing import Any
 
 import numpy as np
 
+from gpugrad.backend import several
 from gpugrad.backend.base import Backend
 from gpugrad.backend.columns import out_size
-from gpugrad.backend.kernels import Kernels, windows
-from gpugrad.backend.random import DEFAULT_SEED, PhiloxGenerator, unsigned_seed
+from gpugrad.backend.copies import Copies, is_pinned
+from gpugrad.backend.cublas import Gemm, load
+from gpugrad.backend.cuda_random import CudaGenerator
+from gpugrad.backend.kernels import Kernels, acc, windows
+from gpugrad.backend.random import DEFAULT_SEED, unsigned_seed
 from gpugrad.device import device
+from gpugrad.dtypes import HALF
 
 Pair = tuple[int, int]
 
@@ -20,9 +26,20 @@ _INSTALL = 'pip install "gpugrad[cuda12]", or "gpugrad[cuda13]" with a driver fo
 
 # Which devices there are -------------------------------------------------------------------------
 
+_WANTED = os.environ.get("GPUGRAD_CUDA", "")
+_simulate = [_WANTED == "sim"]
+
+
 @functools.cache
 def usable() -> tuple[Any, str]:
     """(cupy, ""), or (None, why CUDA can't be used and what to do). Never raises; looks once."""
+    if _simulate[0]:
+        from gpugrad.cudasim import installing
+
+        reason = installing.missing()
+        return (None, reason) if reason else (installing.start(), "")
+    if _WANTED not in ("", "sim"):
+        return None, f"GPUGRAD_CUDA is {_WANTED!r}: it must be sim, or not be set"
     try:
         import cupy
     except ModuleNotFoundError as e:
@@ -43,6 +60,34 @@ def usable() -> tuple[Any, str]:
     except Exception as e:
         return None, f"CuPy does not find CUDA's compiler NVRTC ({e}): {_INSTALL}"
     return cupy, ""
+
+
+def simulated() -> bool:
+    """Whether CUDA devices are simulated ones."""
+    return _simulate[0]
+
+
+def simulate(on: bool) -> None:
+    """From now on CUDA devices are simulated ones, or again those that are there."""
+    from gpugrad import backend
+    from gpugrad.cudasim import installing
+
+    if on == _simulate[0]:
+        return
+    if on and _made:
+        raise RuntimeError(f"a CUDA device ({next(iter(_made.values())).name}) is in use already: "
+                           f"start the simulation before the first tensor goes to a device, or "
+                           f"set GPUGRAD_CUDA=sim in the environment")
+    reason = installing.missing() if on else ""
+    if reason:
+        raise RuntimeError(reason)
+    _simulate[0] = on
+    for d in [d for d in backend._made if d.type == "cuda"]:
+        del backend._made[d]
+    _made.clear()
+    if not on:
+        installing.stop()
+    usable.cache_clear()
 
 
 def needed() -> Any:
@@ -88,7 +133,9 @@ def make(d: device) -> CudaBackend:
     if device_count() == 1:
         return CudaBackend(d, cupy)
     with cupy.cuda.Device(index):
-        return OneOfSeveral(d, cupy)
+        be = OneOfSeveral(d, cupy)
+    several.append(be)
+    return be
 
 
 # Seeds are kept here, so that seeding doesn't need CuPy: by index, and None for the other devices.
@@ -99,6 +146,20 @@ _made: dict[int, CudaBackend] = {}
 def in_use() -> bool:
     """Whether a CUDA device has been asked for by now."""
     return bool(_made)
+
+
+def made() -> list[CudaBackend]:
+    """The CUDA devices that have been asked for."""
+    return list(_made.values())
+
+
+def _cublas(cupy: Any) -> Any:
+    """The functions of cuBLAS, or None."""
+    if simulated():
+        from gpugrad.cudasim.cublas import Library
+
+        return Library(cupy)
+    return load(cupy)
 
 
 def seed(value: int, index: int | None = None) -> None:
@@ -119,20 +180,27 @@ class CudaBackend(Backend):
 
     index = 1
     prefix = "torch.cuda."
+    widens_products = False
+    checks_classes = False
     column_bytes = 1 << 28
     chunk = 1 << 62
+    kept: Any = None          # a list of what a graph must keep alive, while one is captured
 
     def __init__(self, d: device, cupy: Any) -> None:
         super().__init__(d)
         self.id, self.cupy = d.index or 0, cupy
         self.xp, self.ndarray = self.module(), cupy.ndarray
         self.kernels = Kernels(self)
-        self.generator = CudaGenerator(self, _seeds.get(self.id, _seeds[None]))
+        self.gemm, self.copies = Gemm(self, _cublas), Copies(self)
+        self.generator = self.new_generator(_seeds.get(self.id, _seeds[None]))
         _made[self.id] = self
 
     def module(self) -> Any:
         """What ops find as ``be.xp``."""
         return Module(self.cupy)
+
+    def new_generator(self, seed: int) -> CudaGenerator:
+        return CudaGenerator(self, seed)
 
     # Memory --------------------------------------------------------------------------------------
 
@@ -146,20 +214,31 @@ class CudaBackend(Backend):
         checked = np.asarray(value, dtype)[()]      # NumPy raises if it is out of range
         return self.xp.full((), checked, dtype)
 
-    def from_host(self, a: Any) -> Any:
-        return self.xp.asarray(a, order="C")
+    def from_host(self, a: Any, non_blocking: bool = False) -> Any:
+        return self.copies.to_device(a, non_blocking)
 
-    def from_device(self, a: Any, source: Backend) -> Any:
+    def from_device(self, a: Any, source: Backend, non_blocking: bool = False) -> Any:
         if isinstance(a, self.ndarray):
             return self.copy(a)                     # between GPUs, not by way of the host
-        return self.from_host(source.to_host(a))
+        return self.from_host(source.to_host(a), non_blocking)
 
-    def to_host(self, a: Any) -> Any:
+    def to_host(self, a: Any, non_blocking: bool = False) -> Any:
+        if non_blocking:
+            return self.copies.to_host(a)
         if self.capturing:
             raise RuntimeError(f"a tensor of shape {list(a.shape)} on {self.name} is read by the "
                                f"host (.item(), .cpu(), print, if ...) while a step is recorded: "
                                f"keep it on the device and read it after the replay")
         return self.xp.asnumpy(a, order="C")
+
+    def into_host(self, a: Any, out: Any) -> bool:
+        fits = out.flags.c_contiguous and is_pinned(out, self.cupy)
+        if fits:
+            self.copies.to_host(a, out)
+        return fits
+
+    def record_use(self, a: Any, stream: Any) -> None:
+        self.copies.record_use(a, stream.cupy)
 
     def is_dense(self, a: Any) -> bool:
         return bool(a.flags.forc)                   # CuPy's arrays can always be written to
@@ -179,13 +258,26 @@ class CudaBackend(Backend):
 
     # Arithmetic ----------------------------------------------------------------------------------
 
-    def matmul(self, a: Any, b: Any, out: Any = None) -> Any:
-        # float16: CuPy sums 2-D products in float32, and makes batched ones in float32 throughout.
-        if out is None:
-            return self.xp.matmul(a, b)
-        if out.flags.c_contiguous:
+    def matmul(self, a: Any, b: Any, out: Any = None, dtype: Any = None) -> Any:
+        product = self.gemm(a, b, out, dtype)
+        return self._matmul(a, b, out, dtype) if product is NotImplemented else product
+
+    def _matmul(self, a: Any, b: Any, out: Any, dtype: Any) -> Any:
+        """The product by CuPy: of other dtypes, or if cuBLAS isn't found."""
+        if self.capturing:
+            raise RuntimeError(f"a product of {a.dtype} and {b.dtype} can't be captured into a "
+                               f"graph: only float32, float64, float16 and bfloat16 can, and they "
+                               f"need cuBLAS")
+        if a.dtype in HALF:         # CuPy has no batches of bfloat16
+            product = self.xp.matmul(a.astype(np.float32), b.astype(np.float32))
+            product = product.astype(dtype or a.dtype, copy=False)
+        elif out is not None and out.flags.c_contiguous:
             return self.xp.matmul(a, b, out=out)
-        out[...] = self.xp.matmul(a, b)
+        else:
+            product = self.xp.matmul(a, b)
+        if out is None:
+            return product
+        out[...] = product
         return out
 
     def erf(self, x: Any) -> Any:
@@ -198,31 +290,26 @@ class CudaBackend(Backend):
 
     # Kernels -------------------------------------------------------------------------------------
 
+    def takes(self, dtype: Any) -> bool:
+        return self.kernels.take(dtype)
+
     def launch(self, file: str, name: str, grid: Any, block: Any, args: Any, dtype: Any) -> None:
         self.kernels.launch(file, name, grid, block, args, dtype)
 
-    def map(self, file: str, name: str, *arrays: Any) -> Any:
-        """What an elementwise kernel makes of arrays of one shape and dtype: a new array.
+    def map(self, file: str, name: str, *arrays: Any, numbers: Any = ()) -> Any:
+        """What a kernel of map.cuh's kind makes of arrays of one shape and dtype: a new array.
 
-        NotImplemented if there is no kernel for them: the caller then takes the portable way.
+        numbers: what the kernel takes as Acc after its arrays and n, Python numbers. NotImplemented
+        if there is no kernel for the arrays: the caller then takes the portable way.
         """
         x = arrays[0]
         alike = all(a.dtype == x.dtype and a.shape == x.shape for a in arrays)
         if not alike or not self.kernels.take(x.dtype):
             return NotImplemented
         out = self.empty(x.shape, x.dtype)
-        self.kernels.each(file, name, x.dtype, out.size, [*map(self._dense, arrays), out])
+        self.kernels.each(file, name, x.dtype, out.size, [*map(self._dense, arrays), out],
+                          *[acc(v, x.dtype) for v in numbers], at_once=16 // x.dtype.itemsize)
         return out
-
-    def philox(self, n: int, seed: int, offset: int) -> Any:
-        """n random words, uint32, of a seed's stream; NotImplemented without kernels."""
-        if not self.kernels.on:
-            return NotImplemented
-        words = self.empty((n,), np.uint32)
-        blocks = min(-(-n // 1024), 1 << 16)        # a thread makes four words
-        self.kernels.launch("random", "philox", (blocks,), (256,),
-                            (words, np.int64(n), np.uint64(seed), np.uint64(offset)), np.float32)
-        return words
 
     def _dense(self, a: Any) -> Any:
         """a in C order, as kernels read it; copied only if it isn't."""
@@ -253,62 +340,6 @@ class CudaBackend(Backend):
 
     def _fits(self, a: Any, out: Any) -> bool:
         return self.kernels.take(a.dtype) and (out is None or out.flags.c_contiguous)
-
-    # Pooling: x is (..., h, w), pairs are (rows, columns); NotImplemented where there is no kernel.
-
-    def max_pool2d(self, x: Any, kernel: Pair, stride: Pair, padding: Pair, dilation: Pair,
-                   out_hw: Pair) -> Any:
-        """(the maxima, their int32 positions in the plane of h * w)."""
-        size = x.shape[-2:]
-        if not self.kernels.take(x.dtype) or size[0] * size[1] >= 1 << 31:
-            return NotImplemented
-        y = self.empty((*x.shape[:-2], *out_hw), x.dtype)
-        indices = self.empty(y.shape, np.int32)
-        self.kernels.each("pool", "max_pool2d", x.dtype, y.size, (self._dense(x), y, indices),
-                          windows(size, tuple(out_hw), kernel, stride, padding, dilation))
-        return y, indices
-
-    def max_pool2d_backward(self, g: Any, indices: Any, x_shape: Any, kernel: Pair, stride: Pair,
-                            padding: Pair, dilation: Pair) -> Any:
-        """The gradient of x: each pixel gathers from the windows whose maximum it is."""
-        if indices.dtype != np.int32:
-            return NotImplemented
-        win = windows(tuple(x_shape[-2:]), g.shape[-2:], kernel, stride, padding, dilation)
-        return self._pool("max_pool2d_backward", (g, indices), x_shape, win)
-
-    def avg_pool2d(self, x: Any, kernel: Pair, stride: Pair, padding: Pair, out_hw: Pair,
-                   count_include_pad: bool, divisor: int | None) -> Any:
-        """The means of windows, or their sums over ``divisor``."""
-        win = windows(x.shape[-2:], tuple(out_hw), kernel, stride, padding)
-        return self._pool("avg_pool2d", (x,), (*x.shape[:-2], *out_hw), win,
-                          np.int32(count_include_pad), np.int32(divisor or 0))
-
-    def avg_pool2d_backward(self, g: Any, x_shape: Any, kernel: Pair, stride: Pair, padding: Pair,
-                            count_include_pad: bool, divisor: int | None) -> Any:
-        """The gradient of avg_pool2d's x."""
-        win = windows(tuple(x_shape[-2:]), g.shape[-2:], kernel, stride, padding)
-        return self._pool("avg_pool2d_backward", (g,), x_shape, win,
-                          np.int32(count_include_pad), np.int32(divisor or 0))
-
-    def adaptive_avg_pool2d(self, x: Any, out_hw: Pair) -> Any:
-        """The means of out_hw cells that together cover the plane."""
-        win = windows(x.shape[-2:], tuple(out_hw))
-        return self._pool("adaptive_avg_pool2d", (x,), (*x.shape[:-2], *out_hw), win)
-
-    def adaptive_avg_pool2d_backward(self, g: Any, x_shape: Any) -> Any:
-        """The gradient of adaptive_avg_pool2d's x."""
-        win = windows(tuple(x_shape[-2:]), g.shape[-2:])
-        return self._pool("adaptive_avg_pool2d_backward", (g,), x_shape, win)
-
-    def _pool(self, name: str, arrays: Any, shape: Any, win: Any, *rest: Any) -> Any:
-        """Run a kernel of pool.cu from ``arrays`` to a new array of ``shape``."""
-        dtype = arrays[0].dtype
-        if not self.kernels.take(dtype):
-            return NotImplemented
-        out = self.empty(tuple(shape), dtype)
-        self.kernels.each("pool", name, dtype, out.size, [*map(self._dense, arrays), out], win,
-                          *rest)
-        return out
 
 
 def _windows(shape: Any, kernel: Pair, stride: Pair, padding: Pair, dilation: Pair) -> Any:
@@ -350,17 +381,6 @@ class Reducing:
         return getattr(self._ufunc, name)
 
 
-class CudaGenerator(PhiloxGenerator):
-    """The Philox generator with words from kernels/random.cu."""
-
-    def words(self, n: int) -> Any:
-        words = self.be.philox(n, self._seed, self.offset)
-        if words is NotImplemented:
-            return super().words(n)
-        self.offset = (self.offset + (n + 3) // 4) % (1 << 64)
-        return words
-
-
 # Several devices ---------------------------------------------------------------------------------
 
 class OneOfSeveral(CudaBackend):
@@ -372,6 +392,27 @@ class OneOfSeveral(CudaBackend):
 
     index = 2
 
+    def from_device(self, a: Any, source: Backend, non_blocking: bool = False) -> Any:
+        if not isinstance(a, self.ndarray) or a.data.device_id == self.id:
+            take = super().from_device
+            return on_device(self.runtime, self.id, take, (a, source, non_blocking), {})
+        return self._from_peer(a, int(a.data.device_id))
+
+    def _from_peer(self, a: Any, other: int) -> Any:
+        """A copy from another device, in order with both devices' current streams."""
+        cuda = self.cupy.cuda
+        ours, theirs = cuda.get_current_stream(self.id), cuda.get_current_stream(other)
+        ours.wait_event(on_device(self.runtime, other, self._marked, (theirs,), {}))
+        out = self.copy(a)
+        done = on_device(self.runtime, self.id, self._marked, (ours,), {})
+        on_device(self.runtime, other, theirs.wait_event, (done,), {})
+        return out
+
+    def _marked(self, stream: Any) -> Any:
+        event = self.cupy.cuda.Event(disable_timing=True)
+        event.record(stream)
+        return event
+
     def module(self) -> Any:
         self.runtime = self.cupy.cuda.runtime
         return Guarded(super().module(), self.runtime, self.id)
@@ -379,8 +420,10 @@ class OneOfSeveral(CudaBackend):
     def copy(self, a: Any) -> Any:      # a may be another device's, but the copy is made here
         return on_device(self.runtime, self.id, self.cupy.array, (a,), {"order": "C"})
 
+    def new_generator(self, seed: int) -> CudaGenerator:
+        return GuardedGenerator(self, seed)
+
     def guard(self, f: Any) -> Any:
-        """f, run with this device as the current one."""
         def run(*args: Any, **kw: Any) -> Any:
             return on_device(self.runtime, self.id, f, args, kw)
         return run
@@ -428,6 +471,23 @@ def _guarded(method: Any) -> Any:
 
 
 for _name, _method in list(vars(CudaBackend).items()):
-    if callable(_method) and _name[0] != "_" and _name not in ("module", "address", "is_dense"):
+    if callable(_method) and _name[0] != "_" and _name not in (
+            "module", "address", "is_dense", "from_device", "new_generator"):
         setattr(OneOfSeveral, _name, _guarded(_method))
 OneOfSeveral.empty = _guarded(Backend.empty)      # type: ignore[method-assign]
+
+
+class GuardedGenerator(CudaGenerator):
+    """The generator of one of several devices."""
+
+
+def _drawn(method: Any) -> Any:
+    @functools.wraps(method)
+    def run(self: GuardedGenerator, *args: Any, **kw: Any) -> Any:
+        return on_device(self.be.runtime, self.be.id, method, (self, *args), kw)
+    return run
+
+
+for _name in ("uniform normal random randint randperm bernoulli bernoulli_of exponential "
+              "multinomial words").split():
+    setattr(GuardedGenerator, _name, _drawn(getattr(CudaGenerator, _name)))

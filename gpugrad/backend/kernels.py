@@ -2,18 +2,27 @@
 from __future__ import annotations
 
 import functools
+import math
 import os
 import re
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-# What a .cu file is compiled with for each dtype; common.cuh reads it.
-DEFINES: dict[Any, tuple[str, ...]] = {
-    np.dtype("f4"): (), np.dtype("f8"): ("-DFLOAT64",), np.dtype("f2"): ("-DFLOAT16",)}
+from gpugrad import dtypes
 
-THREADS = 256                       # of a block, where a kernel loops over elements
+if TYPE_CHECKING:                   # otherwise where it is used: it takes a tenth of a start
+    from pathlib import Path
+
+# What a .cu file is compiled with for each dtype; common.cuh reads it.
+FLAGS: dict[str, tuple[str, ...]] = {"float32": (), "float64": ("-DFLOAT64",),
+                                     "float16": ("-DFLOAT16",), "bfloat16": ("-DBFLOAT16",)}
+# By NumPy's dtype; NumPy has no bfloat16 of its own.
+DEFINES: dict[Any, tuple[str, ...]] = {
+    np.dtype(name): flags for name, flags in FLAGS.items() if name != "bfloat16"}
+
+THREADS = 256                       # of a block, where a kernel loops over elements or short rows
+ROW_THREADS = 512                   # at most of a block that shares a long row
 MAX_BLOCKS = 1 << 16                # of its grid: with more elements the threads go round
 # In longer arrays a 32-bit index could overflow with the loop's last step.
 NARROW = (1 << 31) - 1 - THREADS * MAX_BLOCKS
@@ -22,6 +31,9 @@ NARROW = (1 << 31) - 1 - THREADS * MAX_BLOCKS
 WINDOWS = np.dtype([(f, np.int32) for f in "h w oh ow kh kw sh sw ph pw dh dw".split()])
 
 _INCLUDE = re.compile(r'^#include "(\w+\.cuh)"\n', re.M)
+_KERNEL = re.compile(r'^extern "C" __global__ void (?:__launch_bounds__\([\w, ]+\) )?(\w+)\(', re.M)
+# Acc of common.cuh, what a kernel calculates in and takes numbers as, by the size of its dtype.
+_ACC = {8: np.float64, 4: np.float32, 2: np.float32}
 
 
 def enabled() -> bool:
@@ -31,6 +43,8 @@ def enabled() -> bool:
 
 def folder() -> Path:
     """Where the .cu files are: in the installed package, or beside it in a checkout."""
+    from pathlib import Path
+
     package = Path(__file__).parents[1]
     places = package / "_kernels", package.parent / "kernels"
     for place in places:
@@ -46,12 +60,16 @@ def source(file: str) -> str:
     path = folder() / f"{file}.cu"
     if not path.is_file():
         raise RuntimeError(f"there is no CUDA kernel file {path}")
+    return _expanded(path)
+
+
+def _expanded(path: Path) -> str:
+    """A file's text with its headers, and theirs, put in; errors still name file and line."""
     text = path.read_text(encoding="utf-8")
 
     def put_in(m: re.Match[str]) -> str:
-        header = (folder() / m[1]).read_text(encoding="utf-8")
         line = text.count("\n", 0, m.end()) + 1
-        return f'#line 1 "{m[1]}"\n{header}#line {line} "{file}.cu"\n'
+        return f'#line 1 "{m[1]}"\n{_expanded(path.parent / m[1])}#line {line} "{path.name}"\n'
 
     return _INCLUDE.sub(put_in, text)
 
@@ -61,9 +79,29 @@ def sources() -> dict[str, str]:
     return {path.stem: source(path.stem) for path in sorted(folder().glob("*.cu"))}
 
 
+def names(text: str) -> list[str]:
+    """The kernels in a .cu file's text."""
+    return _KERNEL.findall(text)
+
+
 def options(dtype: Any, wide: bool = False) -> tuple[str, ...]:
-    """The compiler's options for one dtype; wide: with 64-bit indices."""
-    return "-std=c++17", *DEFINES[np.dtype(dtype)], *(("-DWIDE",) if wide else ())
+    """The compiler's options for one dtype or its name; wide: with 64-bit indices."""
+    name = dtype if isinstance(dtype, str) else np.dtype(dtype).name
+    return "-std=c++17", *FLAGS[name], *(("-DWIDE",) if wide else ())
+
+
+def acc(value: float, dtype: Any) -> Any:
+    """A number as kernels for ``dtype`` take it: double for double, else float."""
+    return _ACC[dtype.itemsize](value)
+
+
+@functools.lru_cache(1024)
+def row_block(length: int) -> tuple[int, int]:
+    """(threads of a row, rows of a block): about four elements a thread; up to 128 take a warp."""
+    x = 32
+    while x < ROW_THREADS and x * 4 < length:
+        x *= 2
+    return x, THREADS // x if x == 32 else 1
 
 
 @functools.lru_cache(1024)
@@ -84,12 +122,48 @@ class Kernels:
 
     def take(self, dtype: Any) -> bool:
         """Whether there are kernels for arrays of this dtype."""
-        return self.on and dtype in DEFINES
+        return self.on and (dtype in DEFINES or dtype in dtypes.HALF)
 
-    def each(self, file: str, name: str, dtype: Any, n: int, arrays: Any, *rest: Any) -> None:
-        """Launch a kernel (arrays..., long long n, rest...) that loops over n elements."""
-        grid = min(-(-n // THREADS), MAX_BLOCKS)
+    def each(self, file: str, name: str, dtype: Any, n: int, arrays: Any, *rest: Any,
+             at_once: int = 1) -> None:
+        """Launch a kernel (arrays..., long long n, rest...) that loops over n elements.
+
+        at_once: how many neighbours a thread takes at a time.
+        """
+        grid = min(-(-n // (THREADS * at_once)), MAX_BLOCKS // at_once)
         self.launch(file, name, (grid,), (THREADS,), (*arrays, np.int64(n), *rest), dtype)
+
+    def rows(self, file: str, name: str, dtype: Any, rows: int, length: int, arrays: Any,
+             *rest: Any) -> None:
+        """Launch a kernel (arrays..., long long rows, long long length, rest...) that takes rows.
+
+        reduce.cuh says which threads a row has; ``length``, the elements of one, tells how many.
+        """
+        x, y = row_block(length)
+        self.launch(file, name, (min(-(-rows // y), MAX_BLOCKS),), (x, y),
+                    (*arrays, np.int64(rows), np.int64(length), *rest), dtype)
+
+    def lines(self, file: str, name: str, dtype: Any, shape: Any, dim: int, arrays: Any,
+              *rest: Any) -> None:
+        """Launch a kernel for the lines along one dim of arrays of one shape.
+
+        The kernel is (arrays..., long long outer, long long length, long long inner, rest...). It
+        has rows if inner is 1, the columns of reduce.cuh otherwise.
+        """
+        length = shape[dim] if shape else 1
+        if not length:
+            return
+        outer, inner = math.prod(shape[:dim]), math.prod(shape[dim + 1:])
+        if inner == 1:
+            x, y = row_block(length)
+            blocks = -(-outer // y)
+        else:
+            x, y = 32, 1
+            while x * y < ROW_THREADS and y * 4 < length:
+                y *= 2
+            blocks = outer * -(-inner // 32)
+        self.launch(file, name, (min(blocks, MAX_BLOCKS),), (x, y),
+                    (*arrays, *map(np.int64, (outer, length, inner)), *rest), dtype)
 
     def launch(self, file: str, name: str, grid: tuple[int, ...], block: tuple[int, ...],
                args: tuple[Any, ...], dtype: Any) -> None:

@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from gpugrad import dtypes
+
 DEFAULT_SEED = 67280421310721
 
 # PyTorch takes one 32-bit word a number for ranges below this and two from there on.
@@ -32,14 +34,14 @@ def fresh_seed() -> int:
 
 def largest_integer(dtype: np.dtype[Any]) -> int:
     """The largest n such that the dtype holds every integer from 0 to n."""
-    if dtype.kind == "f":
-        return 2 ** (int(np.finfo(dtype).nmant) + 1)
+    if dtype.kind in dtypes.FLOATING:
+        return int(2 / dtypes.finfo(dtypes.OF[dtype]).eps)
     return 1 if dtype.kind == "b" else int(np.iinfo(dtype).max)
 
 
 def _held_bounds(low: int, high: int, dtype: np.dtype[Any]) -> tuple[int, int]:
     """Bounds moved inwards to integers that a floating dtype holds, so that no draw rounds out."""
-    if dtype.kind != "f":
+    if dtype.kind not in dtypes.FLOATING:
         return low, high
     exact = largest_integer(dtype)
     if abs(low) > exact and int(dtype.type(low + 1)) < low:
@@ -246,8 +248,8 @@ class CPUGenerator(_Generator):
             x = unit(n)
             _transform_blocks(x)
             return x
-        # The last 16 are drawn anew; only float16 doesn't draw the rest before.
-        drawn = unit((n - rest if dtype == np.float16 else n) + 16)
+        # The last 16 are drawn anew; only the dtypes of 16 bits don't draw the rest before.
+        drawn = unit((n - rest if dtype in dtypes.HALF else n) + 16)
         x = np.concatenate([drawn[:n - rest], drawn[-16:]])
         _transform_blocks(x)
         return np.concatenate([x[:n - 16], x[-16:]])
@@ -303,8 +305,8 @@ class CPUGenerator(_Generator):
         """Indices drawn in proportion to the weights of the last dim; int64, (..., n)."""
         if not replacement or n == 1:
             return _race(weights, self._clocks(weights), n)
-        # float16 is summed in float32, the others in their own dtype, one after the other
-        cumulative = np.cumsum(weights, -1, dtype=np.promote_types(weights.dtype, np.float32))
+        # 16 bits are summed in float32, the others in their own dtype, one after the other
+        cumulative = np.cumsum(weights, -1, dtype=dtypes.wide(weights.dtype))
         cumulative /= cumulative[..., -1:].copy()
         cumulative[..., -1] = 1.0
         rows = cumulative.reshape(-1, weights.shape[-1])
@@ -370,7 +372,7 @@ def _swapped(swap: Any) -> Any:
 
 def scale_shift(x: Any, scale: Any, shift: Any) -> Any:
     """x * scale + shift, rounded once, as the fused instruction in PyTorch's kernels does it."""
-    if x.dtype == np.float16:                    # its arithmetic rounds after every step
+    if x.dtype in dtypes.HALF:                   # their arithmetic rounds after every step
         return x * scale + shift
     if x.dtype == np.float32:
         wide = x.astype(np.float64)              # holds the product of two float32 exactly
@@ -427,6 +429,20 @@ def philox4x32(counter: tuple[Any, Any, Any, Any], key: tuple[int, int]) -> tupl
     return a, b, c, d
 
 
+def philox_words(xp: Any, key: int, first: int, n: int) -> Any:
+    """n words, uint32, four from each counter from ``first`` on."""
+    counter = xp.arange(-(-n // 4), dtype=np.uint64) + np.uint64(first)
+    zero = xp.zeros(counter.size, np.uint64)
+    lanes = philox4x32((counter & _LOW32, counter >> _TOP, zero, zero),
+                       (key & 0xFFFFFFFF, key >> 32))
+    return xp.stack(lanes, 1).astype(np.uint32).reshape(-1)[:n]
+
+
+def below(p: float) -> int:
+    """What a word is below with probability p; up to 2**32."""
+    return math.ceil(p * (1 << 32))
+
+
 class PhiloxGenerator(_Generator):
     """A generator indexed by element: the same seed yields the same words on every device.
 
@@ -464,14 +480,21 @@ class PhiloxGenerator(_Generator):
     def words(self, n: int) -> Any:
         """The next n words, uint32. The one place where numbers come from: a device may have its
         own kernel for it."""
-        xp = self.xp
-        used = -(-n // 4)
-        counter = xp.arange(used, dtype=np.uint64) + np.uint64(self.offset)
-        zero = xp.zeros(used, np.uint64)
-        lanes = philox4x32((counter & _LOW32, counter >> _TOP, zero, zero),
-                           (self._seed & 0xFFFFFFFF, self._seed >> 32))
-        self.offset = (self.offset + used) % (1 << 64)
-        return xp.stack(lanes, 1).astype(np.uint32).reshape(-1)[:n]
+        words = philox_words(self.xp, self._seed, self.offset, n)
+        self._use(n)
+        return words
+
+    def reserve(self, words: int) -> tuple[Any, np.uint64]:
+        """(state, offset) for an op that draws so many words itself; they are then used up.
+
+        state: uint64, (key, first). Word i is lane i % 4 of the counter first + offset + i // 4.
+        """
+        state, offset = self.be.from_host(np.array([self._seed, 0], np.uint64)), self.offset
+        self._use(words)
+        return state, np.uint64(offset)
+
+    def _use(self, words: int) -> None:
+        self.offset = (self.offset + -(-words // 4)) % (1 << 64)
 
     def words64(self, n: int) -> Any:
         """The next n pairs of words as uint64, the first word of a pair on top."""
@@ -531,7 +554,7 @@ class PhiloxGenerator(_Generator):
     def bernoulli(self, p: float, shape: Any) -> Any:
         """True with probability p: word < p * 2**32."""
         w = self.words(_count(shape)).astype(np.uint64)
-        return (w < np.uint64(math.ceil(p * (1 << 32)))).reshape(shape)
+        return (w < np.uint64(below(p))).reshape(shape)
 
     def bernoulli_of(self, probs: Any) -> Any:
         """True with the probability that each element of ``probs`` holds."""
@@ -543,14 +566,15 @@ class PhiloxGenerator(_Generator):
         u = self._unit(_count(shape), dtype)
         number = u.dtype.type
         x = xp.log1p(-u) * number(-1.0 / lambd)
-        return xp.maximum(x, number(np.finfo(dtype).tiny)).astype(dtype, copy=False).reshape(shape)
+        x = xp.maximum(x, number(dtypes.finfo(dtypes.OF[dtype]).tiny))
+        return x.astype(dtype, copy=False).reshape(shape)
 
     def multinomial(self, weights: Any, n: int, replacement: bool) -> Any:
         """Indices drawn in proportion to the weights of the last dim; int64, (..., n)."""
         xp = self.xp
         if not replacement or n == 1:
             return _race(weights, self.exponential(weights.shape, weights.dtype), n, xp)
-        cumulative = xp.cumsum(weights, -1, dtype=np.promote_types(weights.dtype, np.float32))
+        cumulative = xp.cumsum(weights, -1, dtype=dtypes.wide(weights.dtype))
         rows = cumulative.reshape(-1, weights.shape[-1])
         u = self._unit(len(rows) * n, rows.dtype).reshape(-1, n) * rows[:, -1:]
         picks = [xp.searchsorted(row, x, side="right") for row, x in zip(rows, u)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from gpugrad import backend
+from gpugrad import backend, dtypes
 from gpugrad.backend import cuda as _backend
 from gpugrad.device import device as Device
 
@@ -92,9 +92,25 @@ class device_of(device):
         super().__init__(obj.get_device() if obj.is_cuda else -1)
 
 
+# PyTorch's name of a property, and CUDA's.
+_PROPERTIES = {
+    "total_memory": "totalGlobalMem", "multi_processor_count": "multiProcessorCount",
+    "warp_size": "warpSize", "max_threads_per_block": "maxThreadsPerBlock",
+    "max_threads_per_multi_processor": "maxThreadsPerMultiProcessor",
+    "regs_per_multiprocessor": "regsPerMultiprocessor",
+    "shared_memory_per_block": "sharedMemPerBlock",
+    "shared_memory_per_block_optin": "sharedMemPerBlockOptin",
+    "shared_memory_per_multiprocessor": "sharedMemPerMultiprocessor",
+    "L2_cache_size": "l2CacheSize", "clock_rate": "clockRate",
+    "memory_clock_rate": "memoryClockRate", "memory_bus_width": "memoryBusWidth",
+    "is_integrated": "integrated", "is_multi_gpu_board": "isMultiGpuBoard",
+    "pci_bus_id": "pciBusID", "pci_device_id": "pciDeviceID", "pci_domain_id": "pciDomainID",
+}
+
+
 @dataclass(frozen=True)
 class DeviceProperties:
-    """What a device is: sizes in bytes."""
+    """What a device is: sizes in bytes, rates in kHz. What CUDA doesn't say is 0."""
 
     name: str
     major: int
@@ -102,10 +118,21 @@ class DeviceProperties:
     total_memory: int
     multi_processor_count: int
     warp_size: int
+    max_threads_per_block: int
     max_threads_per_multi_processor: int
     regs_per_multiprocessor: int
     shared_memory_per_block: int
+    shared_memory_per_block_optin: int
+    shared_memory_per_multiprocessor: int
     L2_cache_size: int
+    clock_rate: int
+    memory_clock_rate: int
+    memory_bus_width: int
+    is_integrated: int
+    is_multi_gpu_board: int
+    pci_bus_id: int
+    pci_device_id: int
+    pci_domain_id: int
 
     def __repr__(self) -> str:
         return (f"_CudaDeviceProperties(name='{self.name}', major={self.major}, "
@@ -123,9 +150,7 @@ def get_device_properties(device: Any = None) -> DeviceProperties:
     name = p["name"]
     return DeviceProperties(
         name.decode() if isinstance(name, bytes) else str(name), p["major"], p["minor"],
-        p["totalGlobalMem"], p["multiProcessorCount"], p["warpSize"],
-        p["maxThreadsPerMultiProcessor"], p["regsPerMultiprocessor"], p["sharedMemPerBlock"],
-        p["l2CacheSize"])
+        **{ours: int(p.get(cudas, 0)) for ours, cudas in _PROPERTIES.items()})
 
 
 def get_device_name(device: Any = None) -> str:
@@ -140,14 +165,35 @@ def get_device_capability(device: Any = None) -> tuple[int, int]:
 
 
 def is_bf16_supported(including_emulation: bool = True) -> bool:
-    """Whether tensors of dtype bfloat16 can be used: not yet."""
-    return False
+    """Whether tensors of dtype bfloat16 can be used: on 8.0 and later, or slower on any device.
+
+    They need the package ml_dtypes, too.
+    """
+    try:
+        dtypes.bfloat16.np  # noqa: B018 (it looks for the package)
+    except ImportError:
+        return False
+    return bool(_backend.device_count()) and (including_emulation
+                                              or get_device_capability() >= (8, 0))
 
 
 def synchronize(device: Any = None) -> None:
     """Wait until a device has done all its work."""
     cupy = _backend.needed()
     cupy.cuda.Device(index_of(device)).synchronize()
+
+
+def can_device_access_peer(device: Any, peer_device: Any) -> bool:
+    """Whether a device can read and write another one's memory; RuntimeError if one isn't there."""
+    here, there = index_of(device, needs_index=True), index_of(peer_device, needs_index=True)
+    for index in (here, there):
+        _backend.check_index(index)
+    return bool(_backend.needed().cuda.runtime.deviceCanAccessPeer(here, there))
+
+
+def get_arch_list() -> list[str]:
+    """[]: kernels are compiled where they run, for the device that is there."""
+    return []
 
 
 def backend_of(device: Any = None) -> Any:

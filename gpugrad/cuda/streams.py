@@ -1,6 +1,7 @@
 """CUDA streams and events: PyTorch's names over CuPy's objects."""
 from __future__ import annotations
 
+import ctypes
 from typing import Any
 
 from gpugrad.backend.cuda import current_device, needed, set_device
@@ -11,8 +12,11 @@ from gpugrad.device import device as Device
 class Stream:
     """A queue of work on a device; work on different streams may overlap.
 
-    priority: lower numbers go first. The stream does not wait for the default stream by itself.
+    priority: lower numbers go first, see ``priority_range``. The stream does not wait for the
+    default stream by itself. ``with stream:`` is the same as ``with torch.cuda.stream(stream):``.
     """
+
+    _entered: list[StreamContext]
 
     def __init__(self, device: Any = None, priority: int = 0) -> None:
         cupy = needed()
@@ -20,10 +24,38 @@ class Stream:
         with cupy.cuda.Device(self.device.index):
             self.cupy = cupy.cuda.Stream(non_blocking=True, priority=priority)
 
+    @staticmethod
+    def priority_range() -> tuple[int, int]:
+        """(the lowest priority, the highest one): the lowest is the greatest number."""
+        return 0, -5
+
     @property
     def cuda_stream(self) -> int:
         """CUDA's own handle."""
         return int(self.cupy.ptr)
+
+    @property
+    def priority(self) -> int:
+        """As CUDA took it."""
+        return int(self.cupy.priority)
+
+    @property
+    def device_index(self) -> int:
+        """The index of its device."""
+        return self.device.index or 0
+
+    @property
+    def _as_parameter_(self) -> Any:
+        return ctypes.c_void_p(self.cuda_stream)
+
+    def __enter__(self) -> Stream:
+        entered = self.__dict__.setdefault("_entered", [])
+        entered.append(StreamContext(self))
+        entered[-1].__enter__()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._entered.pop().__exit__(*exc)
 
     def synchronize(self) -> None:
         """Wait until all its work is done."""
@@ -68,18 +100,45 @@ def _of(cupy_stream: Any, index: int) -> Stream:
     return s
 
 
+class ExternalStream(Stream):
+    """A stream that another library made and keeps, by CUDA's handle."""
+
+    def __init__(self, stream_ptr: int, device: Any = None) -> None:
+        cupy = needed()
+        self.device = Device("cuda", index_of(device))
+        self.cupy = cupy.cuda.ExternalStream(int(stream_ptr), self.device.index)
+
+
 class Event:
     """A point in a stream's work, to wait for or to measure time with.
 
     enable_timing: for elapsed_time. blocking: synchronize() sleeps instead of spinning.
+    interprocess, external: not supported.
     """
 
     def __init__(self, enable_timing: bool = False, blocking: bool = False,
-                 interprocess: bool = False) -> None:
+                 interprocess: bool = False, external: bool = False) -> None:
         needed()
-        self._flags = {"block": blocking, "disable_timing": not enable_timing,
-                       "interprocess": interprocess}
+        if interprocess or external:
+            raise NotImplementedError("events for other processes, and external events of graphs, "
+                                      "are not supported: use plain ones in one process")
+        self._flags = {"block": blocking, "disable_timing": not enable_timing}
         self.cupy: Any = None       # made when it is recorded, on the stream's device
+        self._index = 0
+
+    @property
+    def cuda_event(self) -> int:
+        """CUDA's own handle; 0 before it is recorded."""
+        return 0 if self.cupy is None else int(self.cupy.ptr)
+
+    @property
+    def device(self) -> Device | None:
+        """The device of the stream that it was first recorded on; None before."""
+        return None if self.cupy is None else Device("cuda", self._index)
+
+    @property
+    def _as_parameter_(self) -> Any:
+        return ctypes.c_void_p(self.cuda_event)
 
     def record(self, stream: Stream | None = None) -> None:
         """Mark this point of the stream, by default the current one."""
@@ -88,6 +147,10 @@ class Event:
         with cupy.cuda.Device(stream.device.index):
             if self.cupy is None:
                 self.cupy = cupy.cuda.Event(**self._flags)
+                self._index = stream.device_index
+            elif self._index != stream.device_index:
+                raise RuntimeError(f"Event device {self._index} does not match recording stream's "
+                                   f"device {stream.device_index}.")
             self.cupy.record(stream.cupy)
 
     def wait(self, stream: Stream | None = None) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,21 +12,12 @@ from typing import Any
 import pytest
 
 import gpugrad as torch
-from gpugrad import backend
-from gpugrad.backend import cuda as backend_cuda
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
-@pytest.fixture(autouse=True)
-def look_again(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A test sees the machine that it describes, with no device in use; then all is as before."""
-    monkeypatch.setattr(backend_cuda, "_made", {})
-    monkeypatch.setattr(backend, "_made", {
-        d: be for d, be in backend._made.items() if d.type == "cpu"})
-    backend_cuda.usable.cache_clear()
-    yield
-    backend_cuda.usable.cache_clear()
+# A test sees the machine that it describes, with no device in use; then all is as before.
+pytestmark = pytest.mark.usefixtures("no_cuda")
 
 
 def fail(text: str) -> Callable[[], Any]:
@@ -162,7 +153,8 @@ def test_cupy_is_looked_for_at_the_first_request_only() -> None:
             "torch.cuda.empty_cache(); torch.nn.Linear(2, 2).to('cpu'); "
             "assert 'cupy' not in sys.modules; torch.cuda.is_available(); "
             "print(torch.cuda.unavailable_reason() or 'available')")
+    environment = {n: v for n, v in os.environ.items() if n != "GPUGRAD_CUDA"}
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=100,
-                         env={**os.environ, "PYTHONPATH": str(ROOT)})
+                         env={**environment, "PYTHONPATH": str(ROOT)})
     assert run.returncode == 0, run.stderr
     assert run.stdout.strip() and run.stderr == ""

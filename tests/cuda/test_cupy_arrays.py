@@ -10,12 +10,15 @@ from gpugrad.backend import cuda
 from gpugrad.backend.cuda import CudaBackend, Guarded
 from gpugrad.device import device
 
-cupy = pytest.importorskip("cupy")
+
+@pytest.fixture
+def cupy(no_cuda: None) -> Any:
+    """The real one, whatever else stands in for it."""
+    return pytest.importorskip("cupy")
 
 
 @pytest.fixture
-def be(monkeypatch: pytest.MonkeyPatch) -> CudaBackend:
-    monkeypatch.setattr(cuda, "_made", {})
+def be(cupy: Any) -> CudaBackend:
     return CudaBackend(device("cuda:0"), cupy)
 
 
@@ -25,7 +28,7 @@ def host() -> Any:
 
 
 @pytest.fixture
-def a(host: Any) -> Any:
+def a(host: Any, cupy: Any) -> Any:
     """A CuPy array whose memory is that of a NumPy array: fit for looking at, not for work."""
     memory = cupy.cuda.UnownedMemory(host.ctypes.data, host.nbytes, host, device_id=0)
     return cupy.ndarray(host.shape, host.dtype, cupy.cuda.MemoryPointer(memory, 0))
@@ -58,7 +61,7 @@ def test_a_failing_compilation_is_reported(be: CudaBackend, a: Any) -> None:
         be.launch("activation", "relu", (1,), (256,), (a, a, np.int64(24)), a.dtype)
 
 
-def test_guarded_names(a: Any) -> None:
+def test_guarded_names(a: Any, cupy: Any) -> None:
     class Runtime:
         def getDevice(self) -> int:
             return 0

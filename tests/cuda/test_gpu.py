@@ -391,19 +391,3 @@ def test_streams_and_events() -> None:
     side.synchronize()
     torch.cuda.synchronize()
     assert side.query()
-
-
-def test_several_devices() -> None:
-    if torch.cuda.device_count() < 2:
-        pytest.skip("there is one GPU")
-    x = torch.arange(6.0, device="cuda:1").reshape(2, 3).requires_grad_()
-    assert torch.cuda.current_device() == 0
-    (x.exp() * 2).sum().backward()
-    assert x.grad is not None and str(x.grad.device) == "cuda:1"
-    assert_close(x.grad.cpu().numpy(), 2 * np.exp(np.arange(6.0).reshape(2, 3)), "float32")
-    y = x.detach().to("cuda:0")
-    assert str(y.device) == "cuda:0" and (y.cpu() == x.detach().cpu()).all()
-    with pytest.raises(RuntimeError, match="Expected all tensors to be on the same device"):
-        x + y
-    with torch.cuda.device(1):
-        assert str(torch.ones(1, device="cuda").device) == "cuda:1"
