@@ -128,7 +128,7 @@ def _nested(array: Any, indent: int, summarize: bool, fmt: Callable[[Any], str],
 
 def _format(shown: Any) -> tuple[Callable[[Any], str], int]:
     """How to write numbers like these, all equally wide: (value -> text, width)."""
-    if shown.dtype.kind != "f":
+    if shown.dtype.kind not in dtypes.FLOATING:
         width = max([len(str(value)) for value in shown.ravel().tolist()], default=0)
         return lambda value: str(value).rjust(width), width
 

@@ -17,6 +17,9 @@ state = _State()
 # How many threads have recording switched off, or inference mode on. While it is 0 no op reads its
 # thread's own flags, which would cost 70 ns a call.
 off = [0]
+
+# Whether gradients may be complex: see autograd/conjugate.py.
+complex_gradients = [False]
 _lock = threading.Lock()
 
 

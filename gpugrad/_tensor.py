@@ -10,9 +10,10 @@ import numpy as np
 
 from gpugrad import dtypes
 from gpugrad._printing import tensor_text
-from gpugrad._state import off, state
+from gpugrad._state import complex_gradients, off, state
 from gpugrad.backend import Backend, cpu, get
 from gpugrad.device import device as Device
+from gpugrad.layouts import ORDERS
 
 # The `_edge` of a leaf that requires grad: its accumulator is looked up when it is used.
 LEAF: tuple[Any, int] = (None, -1)
@@ -102,7 +103,7 @@ class Tensor:
     # keep the chain, never the base, which would be a cycle. The other slots stay unset until
     # needed.
     __slots__ = ("__dict__", "__weakref__", "_a", "_acc", "_be", "_edge", "_grad", "_hooks",
-                 "_post", "_ver", "_view")
+                 "_post", "_turn", "_ver", "_view")
     __array_priority__ = 1000
     _a: Any
     _acc: Any
@@ -110,6 +111,7 @@ class Tensor:
     _edge: Any
     _hooks: Any
     _post: Any
+    _turn: int
     _ver: list[Any]
     _view: Any
 
@@ -225,11 +227,10 @@ class Tensor:
                                "want to use a computed variable in a subgraph that doesn't "
                                "require differentiation use var_no_grad = var.detach().")
         if on:
-            if self._a.dtype.kind == "c":
-                raise NotImplementedError("gradients of complex tensors are not supported: "
-                                          "compute with the real and the imaginary part as two "
-                                          "tensors")
-            if self._a.dtype.kind != "f":
+            kind = self._a.dtype.kind
+            if kind == "c":
+                complex_gradients[0] = True
+            elif kind not in dtypes.FLOATING:
                 raise RuntimeError("only Tensors of floating point and complex dtype can require "
                                    f"gradients, not {self.dtype}: convert it first, as in "
                                    "x.float()")
@@ -238,6 +239,7 @@ class Tensor:
                                    "InferenceMode is not allowed.")
             if not hasattr(self, "_acc"):
                 self._acc = self._hooks = self._post = None
+                self._turn = -1
         self._edge = LEAF if on else None
 
     def requires_grad_(self, requires_grad: bool = True) -> Tensor:
@@ -295,11 +297,11 @@ class Tensor:
     def data(self, other: Tensor) -> None:
         if not isinstance(other, Tensor):
             raise TypeError(f"Variable data has to be a tensor, but got {type(other).__name__}")
-        if self._edge is not None and other._a.dtype.kind not in "fc":
+        if self._edge is not None and other._a.dtype.kind not in dtypes.INEXACT:
             raise RuntimeError("data set to a tensor that requires gradients must be floating "
                                f"point or complex dtype, not {other.dtype}")
         if other._be is not self._be and self._edge is LEAF:
-            self._acc = None
+            self._acc, self._turn = None, -1
         self._a, self._be = other._a, other._be
 
     # Metadata ------------------------------------------------------------------------------------
@@ -366,20 +368,18 @@ class Tensor:
 
     def storage_offset(self) -> int:
         """How many elements lie between the start of the memory and the first element."""
-        a = self._a
-        base = a
-        while getattr(base, "base", None) is not None and hasattr(base.base, "dtype"):
-            base = base.base
-        return (self._be.address(a) - self._be.address(base)) // a.dtype.itemsize
+        a, be = self._a, self._be
+        return (be.address(a) - be.address(be.root(a))) // a.dtype.itemsize
 
     def is_contiguous(self, memory_format: Any = None) -> bool:
         a = self._a
-        if getattr(memory_format, "name", None) == "channels_last":
-            return a.ndim == 4 and self._be.is_contiguous(a.transpose(0, 2, 3, 1))
+        if memory_format in ORDERS:
+            order = ORDERS[memory_format]
+            return a.ndim == len(order) and self._be.is_contiguous(a.transpose(order))
         return self._be.is_contiguous(a)
 
     def is_floating_point(self) -> bool:
-        return self._a.dtype.kind == "f"
+        return self._a.dtype.kind in dtypes.FLOATING
 
     def is_complex(self) -> bool:
         return self._a.dtype.kind == "c"
@@ -424,6 +424,8 @@ class Tensor:
             if not self.is_cpu:
                 raise TypeError(f"can't convert {self.device} device type tensor to numpy. Use "
                                 "Tensor.cpu() to copy the tensor to host memory first.")
+        if self._a.dtype.kind == "V":            # NumPy has no bfloat16
+            raise TypeError("Got unsupported ScalarType BFloat16")
         return self._be.to_host(self._a)
 
     def __array__(self, dtype: Any = None, copy: Any = None) -> Any:

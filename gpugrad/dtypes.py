@@ -2,12 +2,18 @@
 from __future__ import annotations
 
 import builtins
+import functools
 from typing import Any
 
 import numpy as np
 
+# The kinds of floating array dtypes: NumPy doesn't know bfloat16, and gives it the kind V, which no
+# other dtype of tensors has.
+FLOATING = "fV"
+INEXACT = "fVc"                                  # floating or complex
+
 # Promotion goes by category first: bool < integer < floating < complex.
-_CATEGORY = {"b": 0, "u": 1, "i": 1, "f": 2, "c": 3}
+_CATEGORY = {"b": 0, "u": 1, "i": 1, "f": 2, "V": 2, "c": 3}
 
 
 class dtype:
@@ -24,11 +30,7 @@ class dtype:
     @property
     def np(self) -> np.dtype[Any]:
         """The dtype of the arrays underneath."""
-        if self._np is None:
-            raise NotImplementedError(
-                f"tensors of dtype {self} are not supported yet; use torch.float16 or "
-                "torch.float32")
-        return self._np
+        return _find_bfloat16() if self._np is None else self._np
 
     @property
     def is_floating_point(self) -> builtins.bool:
@@ -46,7 +48,8 @@ class dtype:
         return _BY_NAME[{"complex64": "float32", "complex128": "float64"}.get(self.name, self.name)]
 
     def to_complex(self) -> dtype:
-        return _BY_NAME[{"float32": "complex64", "float64": "complex128"}.get(self.name, self.name)]
+        return _BY_NAME[{"bfloat16": "complex64", "float32": "complex64",
+                         "float64": "complex128"}.get(self.name, self.name)]
 
     def __repr__(self) -> str:
         return f"torch.{self.name}"
@@ -80,8 +83,40 @@ ALL = (float32, float64, float16, bfloat16, complex64, complex128, int8, int16, 
 _BY_NAME = {d.name: d for d in ALL}
 # From the dtype of an array to ours; a byte-swapped array has no entry.
 OF = {d._np: d for d in ALL if d._np is not None}
+# The dtypes of 16 bits, whose results are computed in float32 and rounded once.
+HALF = {float16.np}
+WHOLE = {float32.np, float64.np}                 # the other floating ones, and all of them
+FLOATS = WHOLE | HALF
+_WIDE = {float16.np: float32.np}
 _OF_PYTHON_TYPE = {builtins.float: float64, builtins.int: int64, builtins.bool: bool,
                    builtins.complex: complex128}
+
+
+def _find_bfloat16() -> np.dtype[Any]:
+    """The array dtype of bfloat16, which is that of the package ml_dtypes: imported here alone."""
+    try:
+        import ml_dtypes
+    except ImportError as e:
+        raise ImportError("tensors of dtype torch.bfloat16 need the package ml_dtypes: "
+                          f"pip install ml_dtypes ({e})", name="ml_dtypes") from e
+    found = bfloat16._np = np.dtype(ml_dtypes.bfloat16)
+    OF[found] = bfloat16
+    HALF.add(found)
+    FLOATS.add(found)
+    _WIDE[found] = float32.np
+    return found
+
+
+def meet(d: np.dtype[Any]) -> None:
+    """Called with the dtype of a foreign array, which may be the first one of bfloat16."""
+    if d.kind == "V" and d not in OF:
+        _find_bfloat16()
+
+
+def wide(d: np.dtype[Any]) -> np.dtype[Any]:
+    """The dtype to compute in: float32 for the dtypes of 16 bits, else d itself."""
+    return _WIDE.get(d, d)
+
 
 _default: list[Any] = [float32, np.dtype("f4")]
 
@@ -140,6 +175,9 @@ def of_number(value: Any) -> np.dtype[Any]:
 def _wider(a: np.dtype[Any] | None, b: np.dtype[Any]) -> np.dtype[Any]:
     if a is None or a == b:
         return b
+    if category(a) == category(b) == 2 and "V" in (a.kind, b.kind):
+        other = b if a.kind == "V" else a            # NumPy finds no common dtype with float16
+        return wide(other)
     if a.kind == b.kind or (category(a) in (1, 3) and category(b) == category(a)):
         if {a.kind, b.kind} == {"u", "i"} and max(a.itemsize, b.itemsize) > 1 and \
                 (a if a.kind == "u" else b).itemsize > 1:
@@ -149,6 +187,16 @@ def _wider(a: np.dtype[Any] | None, b: np.dtype[Any]) -> np.dtype[Any]:
     if high.kind == "c" and low.kind == "f" and low.itemsize == 8:
         return complex128.np
     return high
+
+
+def can_cast(from_: dtype, to: dtype) -> builtins.bool:
+    """Whether PyTorch lets a result of one dtype be written into another.
+
+    Complex stays complex, floating doesn't become an integer, an integer doesn't become a bool.
+    """
+    return not ((from_.is_complex and not to.is_complex)
+                or (from_.is_floating_point and not (to.is_floating_point or to.is_complex))
+                or (from_.name != "bool" and to.name == "bool"))
 
 
 def promote(*operands: Any) -> np.dtype[Any]:
@@ -182,16 +230,27 @@ class finfo:
         if not (d.is_floating_point or d.is_complex):
             raise TypeError(f"torch.finfo() requires a floating point input type. "
                             f"Use torch.iinfo to handle '{d}'")
-        info = np.finfo(d.np)
-        self.bits, self.dtype = info.bits, d.to_real().name
-        self.eps, self.max, self.min = (builtins.float(v) for v in (info.eps, info.max, info.min))
-        self.tiny = self.smallest_normal = builtins.float(info.tiny)
-        self.resolution = builtins.float(info.resolution)
+        self.dtype = d.to_real().name
+        if d is bfloat16:                        # 8 bits of exponent, 7 of fraction
+            self.bits, self.eps, self.resolution = 16, 2.0**-7, 0.01
+            self.max, self.tiny = (2 - self.eps) * 2.0**127, 2.0**-126
+        else:
+            info = np.finfo(d.np)
+            self.bits = info.bits
+            self.eps, self.max, self.tiny, self.resolution = (
+                builtins.float(v) for v in (info.eps, info.max, info.tiny, info.resolution))
+        self.min, self.smallest_normal = -self.max, self.tiny
 
     def __repr__(self) -> str:
         return (f"finfo(resolution={self.resolution:g}, min={self.min:g}, max={self.max:g}, "
                 f"eps={self.eps:g}, smallest_normal={self.tiny:g}, tiny={self.tiny:g}, "
                 f"dtype={self.dtype})")
+
+
+@functools.cache
+def largest(d: np.dtype[Any]) -> builtins.float:
+    """The largest finite number of a floating or complex array dtype."""
+    return finfo(OF[d]).max
 
 
 class iinfo:

@@ -26,12 +26,6 @@ def test_one_object_each():
         assert pickle.loads(pickle.dumps(d)) is d and copy.deepcopy(d) is d
 
 
-def test_bfloat16_says_that_it_is_missing():
-    assert torch.bfloat16.is_floating_point
-    with pytest.raises(NotImplementedError, match="bfloat16"):
-        torch.zeros(2, dtype=torch.bfloat16)
-
-
 @pytest.mark.parametrize("a, b, result", [
     (torch.int8, torch.int64, torch.int64), (torch.uint8, torch.int8, torch.int16),
     (torch.bool, torch.uint8, torch.uint8), (torch.int64, torch.float16, torch.float16),

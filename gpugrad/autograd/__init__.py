@@ -18,6 +18,9 @@ def __getattr__(name: str) -> Any:
     if name in ("gradcheck", "gradgradcheck", "GradcheckError"):
         from gpugrad.autograd import _gradcheck
         return getattr(_gradcheck, name)
+    if name in ("functional", "forward_ad"):
+        from importlib import import_module
+        return import_module("gpugrad.autograd." + name)
     if name == "Variable":
         from gpugrad._tensor import Tensor
         return Tensor

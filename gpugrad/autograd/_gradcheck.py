@@ -1,4 +1,8 @@
-"""gradcheck and gradgradcheck: gradients against finite differences, in float64."""
+"""gradcheck and gradgradcheck: gradients against finite differences, in float64.
+
+A complex number counts as two real ones, its parts, side by side: as rows of a Jacobian if it is an
+input, as columns if it is an output.
+"""
 from __future__ import annotations
 
 import warnings
@@ -37,8 +41,8 @@ def gradcheck(func: Callable[..., Any], inputs: Any, *, eps: float = 1e-6, atol:
     every element. Raises GradcheckError, or returns False.
     """
     if check_batched_grad:
-        raise NotImplementedError("gradcheck(check_batched_grad=True) is not supported: there is "
-                                  "no vmap")
+        raise NotImplementedError("gradcheck(check_batched_grad=True) is not supported: batches "
+                                  "of gradients are a loop, so there is nothing to check")
     try:
         _check(func, _tuple(inputs), eps, atol, rtol, nondet_tol, check_grad_dtypes, fast_mode)
     except GradcheckError:
@@ -55,7 +59,7 @@ def _check(func: Any, inputs: tuple[Any, ...], eps: float, atol: float, rtol: fl
         raise ValueError("gradcheck expects at least one input tensor to require gradient, but "
                          "none of them have requires_grad=True.")
     for i, x in enumerate(checked):
-        if x._a.dtype != np.float64:
+        if x._a.dtype not in (np.float64, np.complex128):
             warnings.warn(f"Input #{i} requires gradient and is not a double precision floating "
                           "point or complex. This check will likely fail if all the inputs are "
                           "not of double precision: "
@@ -101,7 +105,19 @@ def _check_constant(func: Any, inputs: Any, outputs: Any, checked: list[Tensor],
 
 def _run(func: Any, inputs: Any, k: int) -> Any:
     out = _tuple(func(*inputs))[k]
-    return np.array(out._be.to_host(out._a), np.float64)
+    return flat(out._be.to_host(out._a))
+
+
+def flat(a: Any) -> Any:
+    """The elements of a host array as one dim of float64; the parts of complex ones."""
+    if a.dtype.kind == "c":
+        return np.array(a, np.complex128, order="C").reshape(-1).view(np.float64)
+    return np.array(a, np.float64).reshape(-1)
+
+
+def steps_of(dtype: Any) -> tuple[Any, ...]:
+    """The directions in which an element may change."""
+    return (1, 1j) if dtype.kind == "c" else (1,)
 
 
 def _numerical(func: Any, inputs: Any, x: Tensor, k: int, eps: float) -> Any:
@@ -110,49 +126,59 @@ def _numerical(func: Any, inputs: Any, x: Tensor, k: int, eps: float) -> Any:
     with no_grad():
         for i in np.ndindex(*x._a.shape):
             kept = x._a[i].copy()
-            x._a[i] = kept + eps
-            above = _run(func, inputs, k)
-            x._a[i] = kept - eps
-            below = _run(func, inputs, k)
-            x._a[i] = kept
-            rows.append((above - below).reshape(-1) / (2 * eps))
-    return np.array(rows).reshape(x._a.size, -1 if rows else 0)
+            for step in steps_of(x._a.dtype):
+                x._a[i] = kept + eps * step
+                above = _run(func, inputs, k)
+                x._a[i] = kept - eps * step
+                below = _run(func, inputs, k)
+                x._a[i] = kept
+                rows.append((above - below) / (2 * eps))
+    return np.array(rows).reshape(len(rows), -1 if rows else 0)
 
 
 def _analytical(out: Tensor, checked: list[Tensor], dtypes: bool) -> list[Any]:
     """The Jacobians of one output by backward, a column for each of its elements."""
     be = out._be
     columns: list[list[Any]] = [[] for _ in checked]
-    for i in range(out._a.size):
+    for i, step in [(i, s) for i in range(out._a.size) for s in steps_of(out._a.dtype)]:
         g = be.xp.zeros(out._a.size, out._a.dtype)
-        g[i] = 1
+        g[i] = step
         found = engine.grad(out, checked, wrap(g.reshape(out._a.shape), be), retain_graph=True,
                             allow_unused=True)
         for column, d, x in zip(columns, found, checked):
             if d is None:
-                column.append(np.zeros(x._a.size))
+                column.append(np.zeros(x._a.size * len(steps_of(x._a.dtype))))
                 continue
             if d._a.shape != x._a.shape or (dtypes and d._a.dtype != x._a.dtype):
                 raise GradcheckError(f"a gradient has shape {list(d._a.shape)} and dtype {d.dtype} "
                                      f"for an input of shape {list(x._a.shape)} and dtype "
                                      f"{x.dtype}")
-            column.append(np.array(d._be.to_host(d._a), np.float64).reshape(-1))
-    return [np.array(c).reshape(out._a.size, x._a.size).T for c, x in zip(columns, checked)]
+            column.append(flat(d._be.to_host(d._a)))
+    outs = out._a.size * len(steps_of(out._a.dtype))
+    return [np.array(c).reshape(outs, x._a.size * len(steps_of(x._a.dtype))).T
+            for c, x in zip(columns, checked)]
+
+
+def drawn(random: Any, like: Any) -> Any:
+    """Normal numbers in the shape of an array, complex ones if it is complex."""
+    a = np.asarray(random.standard_normal(like.shape))
+    return a + 1j * random.standard_normal(like.shape) if like.dtype.kind == "c" else a
 
 
 def _check_projection(func: Any, inputs: Any, outputs: Any, places: list[int],
                       checked: list[Tensor], eps: float, atol: float, rtol: float) -> None:
     """The derivative along one random direction, weighted by one random gradient."""
     random = np.random.default_rng(0)
-    directions = [random.standard_normal(x._a.shape) for x in checked]
-    weights = {k: random.standard_normal(outputs[k]._a.shape) for k in places}
+    directions = [drawn(random, x._a) for x in checked]
+    weights = {k: drawn(random, outputs[k]._a) for k in places}
     total = []
     with no_grad():
         kept = [x._a.copy() for x in checked]
         for sign in (eps, -eps):
             for x, a, d in zip(checked, kept, directions):
                 x._a[...] = a + sign * d
-            total.append(sum((w * _run(func, inputs, k)).sum() for k, w in weights.items()))
+            total.append(sum((flat(w) * _run(func, inputs, k)).sum()
+                             for k, w in weights.items()))
             for x, a in zip(checked, kept):
                 x._a[...] = a
     numeric = (total[0] - total[1]) / (2 * eps)
@@ -160,7 +186,7 @@ def _check_projection(func: Any, inputs: Any, outputs: Any, places: list[int],
     given = [wrap(t._be.from_host(w).astype(t._a.dtype), t._be)
              for t, w in zip(starts, weights.values())]
     found = engine.grad(starts, checked, given, allow_unused=True)
-    analytic = sum((d * g._be.to_host(g._a)).sum()
+    analytic = sum((flat(d) * flat(g._be.to_host(g._a))).sum()
                    for d, g in zip(directions, found) if g is not None)
     if not np.allclose(analytic, numeric, rtol, atol * max(1, abs(numeric))):
         raise GradcheckError(f"derivative along a random direction: {numeric:.6g} numerically, "
@@ -183,7 +209,7 @@ def gradgradcheck(func: Callable[..., Any], inputs: Any, grad_outputs: Any = Non
         raise GradcheckError("gradgradcheck: no output requires grad")
     if grad_outputs is None:
         random = np.random.default_rng(0)
-        grads = [wrap(t._be.from_host(random.standard_normal(t._a.shape)), t._be).requires_grad_()
+        grads = [wrap(t._be.from_host(drawn(random, t._a)), t._be).requires_grad_()
                  for t in outputs]
     else:
         grads = list(_tuple(grad_outputs))

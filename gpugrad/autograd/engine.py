@@ -5,11 +5,13 @@ import warnings
 from heapq import heappop, heappush
 from typing import Any
 
-from gpugrad._state import state, switch
+from gpugrad._state import complex_gradients, state, switch
 from gpugrad._tensor import Tensor, wrap
+from gpugrad.autograd import conjugate
 from gpugrad.autograd.graph import GradientEdge
-from gpugrad.autograd.node import AccumulateGrad, Node, edge_of, retain_grad
+from gpugrad.autograd.node import AccumulateGrad, Node, edge_of, retain_grad, turn
 from gpugrad.autograd.rules import g_dtype, tensors
+from gpugrad.dtypes import FLOATING
 
 
 def run(roots: Any, graph: bool, keep: bool, execute: Any, captures: Any) -> None:
@@ -20,9 +22,11 @@ def run(roots: Any, graph: bool, keep: bool, execute: Any, captures: Any) -> Non
     A slot of ``pending`` is [node, gradient or list of them, owned]: an owned gradient is memory
     that only the engine holds, so that the next one can be added in place.
     """
+    turn[0] += 1
     heap: list[int] = []
     pending: dict[int, list[Any]] = {}
     get, pop = pending.get, pending.pop
+    complex_too = complex_gradients[0]
     for edge, g in roots:
         deliver(edge, g, False, graph, heap, pending)
     while heap:
@@ -47,7 +51,8 @@ def run(roots: Any, graph: bool, keep: bool, execute: Any, captures: Any) -> Non
         if node.hooks is not None:
             g, owned = pre_hooks(node, tensor_hooks(node, g, graph), graph), False
         be = node.be
-        out = node.run(tensors if graph else be.raw, g, edges)
+        o = tensors if graph else be.raw
+        out = conjugate.run(node, o, g, edges) if complex_too else node.run(o, g, edges)
         if not keep:
             node.release()
         mine = not (graph or node.foreign)
@@ -85,7 +90,7 @@ def is_new(r: Any, g: Any, alone: bool, be: Any) -> bool:
 
 def deliver(edge: Any, g: Any, owned: bool, graph: bool, heap: list[int], pending: Any) -> None:
     """Add one gradient to what waits for the node at the end of an edge."""
-    node, i = edge
+    node, i = edge[:2]
     slot = pending.get(node.key)
     if slot is None:
         slot = pending[node.key] = [node, None if node.n_out == 1 else [None] * node.n_out, False]
@@ -244,7 +249,7 @@ def start(outputs: Any, gradients: Any, graph: bool) -> list[Any]:
                 raise RuntimeError("grad can be implicitly created only for scalar outputs, not "
                                    f"for one of shape {list(t._a.shape)}: reduce it, as in "
                                    "x.sum().backward(), or pass a gradient of that shape")
-            if t._a.dtype.kind != "f":
+            if t._a.dtype.kind not in FLOATING:
                 raise RuntimeError("grad can be implicitly created only for real scalar outputs "
                                    f"but got {t.dtype}")
             g = wrap(t._be.xp.ones(t._a.shape, t._a.dtype), t._be)
@@ -255,6 +260,11 @@ def start(outputs: Any, gradients: Any, graph: bool) -> list[Any]:
             raise RuntimeError(f"grad_output[{i}] is on {g.device} and output[{i}] on {t.device}: "
                                "they must be on the same device")
         elif g_dtype(g) != g_dtype(t):
+            if "c" in (g_dtype(g).kind, g_dtype(t).kind):
+                raise RuntimeError("For complex Tensors, both grad_output and output are required "
+                                   "to have the same dtype. Mismatch in dtype: grad_output"
+                                   f"[{i}] has a dtype of {g.dtype} and output[{i}] has a dtype of "
+                                   f"{t.dtype}.")
             g = g.to(t.dtype)
         roots.append((edge_of(t), g if graph else g._a))
     if len(gradients) != len(outputs):
@@ -284,7 +294,8 @@ def _places(inputs: list[Any], function: str) -> list[tuple[Node, int]]:
                                f"{type(x).__name__}")
         if isinstance(x, Tensor) and x._edge is None:
             raise RuntimeError("One of the differentiated Tensors does not require grad")
-    return [(x.node, x.output_nr) if isinstance(x, GradientEdge) else edge_of(x) for x in inputs]
+    return [(x.node, x.output_nr) if isinstance(x, GradientEdge) else edge_of(x)[:2]
+            for x in inputs]
 
 
 def backward(tensors: Any, grad_tensors: Any = None, retain_graph: bool | None = None,
@@ -318,6 +329,21 @@ def backward(tensors: Any, grad_tensors: Any = None, retain_graph: bool | None =
     execute(roots, create_graph, keep, reaching(roots, keys) | keys, {})
 
 
+def grads_of_batch(outputs: Any, inputs: Any, batch: list[Any], *, retain_graph: bool | None,
+                   create_graph: bool, **kw: Any) -> tuple[Tensor | None, ...]:
+    """grad() for each index of the first dim of the gradients to start from, stacked."""
+    sizes: set[Any] = {g._a.shape[0] if g is not None and g._a.ndim else None for g in batch}
+    if len(sizes) != 1 or None in sizes or 0 in sizes:
+        raise RuntimeError("grad(is_grads_batched=True): grad_outputs must be tensors with one "
+                           "and the same size, not 0, of their first dim")
+    n: int = sizes.pop()
+    keep = create_graph if retain_graph is None else retain_graph
+    found = [grad(outputs, inputs, [tensors.select(g, dim=0, index=i) for g in batch],
+                  retain_graph=keep or i < n - 1, create_graph=create_graph, **kw)
+             for i in range(n)]
+    return tuple([None if column[0] is None else tensors.stack(*column) for column in zip(*found)])
+
+
 def grad(outputs: Any, inputs: Any, grad_outputs: Any = None, retain_graph: bool | None = None,
          create_graph: bool = False, only_inputs: bool = True, allow_unused: bool | None = None,
          is_grads_batched: bool = False,
@@ -325,11 +351,13 @@ def grad(outputs: Any, inputs: Any, grad_outputs: Any = None, retain_graph: bool
     """The gradients of ``outputs`` with respect to ``inputs``, as a tuple; no ``.grad`` is touched.
 
     allow_unused: give None for an input that was not used, instead of raising. materialize_grads:
-    give zeros there.
+    give zeros there. is_grads_batched: the gradients to start from have one more dim, in front, and
+    so have the results; it is a loop.
     """
     if is_grads_batched:
-        raise NotImplementedError("grad(is_grads_batched=True) is not supported: call grad() in a "
-                                  "loop")
+        return grads_of_batch(outputs, inputs, _listed(grad_outputs), retain_graph=retain_graph,
+                              create_graph=create_graph, allow_unused=allow_unused,
+                              materialize_grads=materialize_grads)
     outs, ins = _listed(outputs), _listed(inputs)
     gradients = [None] * len(outs) if grad_outputs is None else _listed(grad_outputs)
     keep = create_graph if retain_graph is None else retain_graph
@@ -337,7 +365,7 @@ def grad(outputs: Any, inputs: Any, grad_outputs: Any = None, retain_graph: bool
         raise ValueError("Expected allow_unused to be True or not passed when "
                          "materialize_grads=True, but got: allow_unused=False.")
     roots = start(outs, gradients, create_graph)
-    places = _places(ins, "grad")               # holds the accumulators of leaves that weren't used
+    places = _places(ins, "grad")
     captures: dict[int, dict[int, Any]] = {}
     for node, k in places:
         captures.setdefault(node.key, {})[k] = None

@@ -10,6 +10,7 @@ from gpugrad.autograd.grad_mode import enable_grad, no_grad
 from gpugrad.autograd.inplace import check, rebase
 from gpugrad.autograd.node import FREED, Node, edge_of, next_key, stale
 from gpugrad.autograd.rules import fit_to, restore, tensors
+from gpugrad.dtypes import INEXACT
 
 
 class FunctionCtx(Node):
@@ -259,7 +260,7 @@ def _record(ctx: Any, ins: list[Tensor], outs: list[Any]) -> None:
             t = outs[k] = wrap(t._a, t._be, None, t._ver)
         if t._view is not None:
             t._view = (*t._view[:2], "function")
-        if t._a.dtype.kind in "fc" and not _is_one_of(t, ctx.no_gradient):
+        if t._a.dtype.kind in INEXACT and not _is_one_of(t, ctx.no_gradient):
             t._edge = (ctx, k)
 
 

@@ -21,4 +21,4 @@ def get_gradient_edge(tensor: Tensor) -> GradientEdge:
     if edge is None:
         raise RuntimeError("It is not possible to get the gradient edge for a Tensor that does "
                            "not require gradients")
-    return GradientEdge(*edge)
+    return GradientEdge(*edge[:2])

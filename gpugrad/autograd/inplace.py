@@ -6,6 +6,7 @@ from typing import Any
 from gpugrad import dtypes
 from gpugrad._state import off, state
 from gpugrad._tensor import LEAF, Tensor, bump, check_memory
+from gpugrad.autograd import conjugate
 from gpugrad.autograd.entry import NUMBERS, as_operand, broadcast_error, different_devices
 from gpugrad.autograd.node import Node, edge_of, forward_name, hooks_of, next_key
 from gpugrad.autograd.rules import Spec, tensors
@@ -75,7 +76,8 @@ class CopySlices(Node):
             fn.result = link(AsStridedBackward0(), self.be, ((self, 0),))
             fn.result.chain = self.chain
         try:
-            out = list(fn.run(o, part, (*edges[:at], fn.edges[at], *edges[at + 1:])))
+            out = list(conjugate.run(fn, o, part,
+                                     (*edges[:at], fn.edges[at], *edges[at + 1:])))
         finally:
             fn.result = None                    # fn holding it for longer would be a cycle
         if edges[at] is not None:
@@ -179,19 +181,19 @@ def is_recorded(x: Any, ins: Any) -> bool:
                            or (x._view is not None and x._view[0]._edge is not None))
 
 
-def easy_operand(x: Any, y: Any) -> Any:
+def easy_operand(x: Any, y: Any, spec: Spec) -> Any:
     """What a ufunc needs of y to write x, if no history, conversion or broadcasting is involved;
     else None.
     """
     xa, be = x._a, x._be
-    if xa.dtype.kind != "f":
+    if xa.dtype.kind not in dtypes.FLOATING:
         return None
     recording = not off[0] or state.recording
     if recording and (x._edge is not None
                       or (x._view is not None and x._view[0]._edge is not None)):
         return None
     if type(y) is int or (type(y) is float and y != 0):
-        return be.number[y, xa.dtype]
+        return None if spec.by_number and xa.dtype in dtypes.HALF else be.number[y, xa.dtype]
     if not isinstance(y, Tensor) or y._be is not be or (recording and y._edge is not None):
         return None
     ya = y._a
@@ -205,12 +207,15 @@ def make_inplace(spec: Spec) -> Any:
     def entry(x: Any, *others: Any, **kw: Any) -> Any:
         be, xa = x._be, x._a
         if direct is not None and len(others) == 1:
-            ya = easy_operand(x, others[0])
+            y = others[0]
+            ya = easy_operand(x, y, spec)
             if ya is not None:
                 check_memory(x)
                 bump(x)
                 direct[be.index](xa, ya, xa)
                 return x
+            if spec.by_number and xa.dtype in dtypes.HALF and type(y) in (int, float):
+                return getattr(tensors, spec.by_number + "_")(x, number=y)
         ins = [x, *others]
         for i, t in enumerate(others, 1):
             if isinstance(t, Tensor):
@@ -244,7 +249,10 @@ def make_inplace(spec: Spec) -> Any:
             if result.shape != xa.shape:
                 raise misfit(xa, result.shape)
             bump(x)
-            xa[...] = result
+            if be.index == 2:                   # one of several devices: it must be the current one
+                be.guard(xa.__setitem__)(..., result)
+            else:
+                xa[...] = result
         if node is not None:
             spec.refresh_results(node)
             rebase(x, node)

@@ -4,6 +4,7 @@ from __future__ import annotations
 import itertools
 import threading
 import weakref
+from sys import getrefcount
 from typing import Any
 
 from gpugrad import dtypes
@@ -42,17 +43,19 @@ def forward_name(name: str) -> str:
 class Node:
     """One step of the backward graph.
 
-    edges: a (node, output index) or None for each differentiable input. saved: values in the order
-    of the op's plan, None once freed. guard: (version cell, version, place) of each saved array.
-    fit: None, or for each edge None or the (shape, dtype) to bring the gradient to. be: the backend
-    of the gradients that arrive here. key: the creation number, negative. result: while CopySlices
-    runs a node, the node that stands for its results.
+    edges: for each differentiable input None, (node, output index) or a leaf_edge. saved: values in
+    the order of the op's plan, None once freed. guard: version cell and version of each saved array
+    in turn, and at the end the places of these arrays in the plan. fit: None, or for each edge None
+    or the (shape, dtype) to bring the gradient to. be: the backend of the gradients that arrive
+    here. key: the creation number, negative. result: while CopySlices runs a node, the node that
+    stands for its results.
     """
 
     __slots__ = ("__weakref__", "be", "edges", "fit", "guard", "hooks", "key", "metadata_",
                  "result", "saved")
     n_out = 1
     foreign = False         # does run() give arrays that somebody else may hold?
+    holomorphic = False     # must complex gradients be conjugated around run()? See conjugate.py
     be: Any
     edges: tuple[Any, ...]
     fit: Any
@@ -66,7 +69,7 @@ class Node:
 
     @property
     def next_functions(self) -> tuple[Any, ...]:
-        return tuple((None, 0) if e is None else e for e in self.edges)
+        return tuple((None, 0) if e is None else e[:2] for e in self.edges)
 
     @property
     def metadata(self) -> dict[str, Any]:
@@ -101,14 +104,19 @@ _adding = threading.Lock()
 
 
 class AccumulateGrad(Node):
-    """Where the gradient of a leaf arrives; ``variable`` is the leaf."""
+    """Where the gradient of a leaf arrives."""
 
-    __slots__ = ("variable",)
-    variable: Tensor
+    __slots__ = ("leaf",)
+    leaf: Any
     edges = ()
     fit = None
     saved: Any = ()
     guard: Any = ()
+
+    @property
+    def variable(self) -> Any:
+        """The leaf; None if it is gone, which it can't be while a graph leads here."""
+        return self.leaf()
 
     def name(self) -> str:
         return "torch::autograd::AccumulateGrad"
@@ -157,23 +165,41 @@ def hooks_of(node: Node) -> Hooks:
     return node.hooks
 
 
-def leaf_edge(x: Any) -> tuple[Any, int]:
-    """The edge to a leaf's accumulator: one object as long as any graph holds it.
+def references_of_unused() -> int:
+    """What getrefcount says in leaf_edge of an accumulator that no graph leads to."""
+    class Leaf:
+        __slots__ = ("_acc",)
+        _acc: Any
 
-    The leaf refers to it weakly and it refers to the leaf, so there is no cycle. It is made just
-    before its first user: its number makes it run right after the last of its users in backward.
-    """
+    x = Leaf()
+    x._acc = object()
     acc = x._acc
-    if acc is not None:
-        acc = acc()
+    return getrefcount(acc)
+
+
+UNUSED = references_of_unused()
+turn = [0]              # counts backward passes
+
+
+def leaf_edge(x: Any) -> tuple[Any, int, Any]:
+    """The edge to a leaf's accumulator.
+
+    The leaf holds the accumulator, which holds the leaf weakly, so there is no cycle; the edge
+    holds both. The first use after a backward pass gives an accumulator that no graph leads to the
+    next number, as if it were made just before its first user: then it runs right after the last of
+    its users. Until the next pass (x._acc, 0, x) is the edge.
+    """
+    acc, x._turn = x._acc, turn[0]
     if acc is None:
-        acc = AccumulateGrad()
-        acc.variable = x
+        acc = x._acc = AccumulateGrad()
+        acc.leaf = weakref.ref(x)
         acc.be = x._be
         acc.hooks = None
         acc.key = next_key()
-        x._acc = weakref.ref(acc)
-    return (acc, 0)
+    elif getrefcount(acc) == UNUSED:
+        acc.hooks = None
+        acc.key = next_key()
+    return (acc, 0, x)
 
 
 def edge_of(x: Any) -> Any:

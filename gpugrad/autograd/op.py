@@ -17,18 +17,20 @@ _composites: list[Any] = []
 
 def op(node: str = "", *, outputs: int | None = 1, diff: int | None = None,
        promote: bool | str = False, fit: bool = False, view: bool = False,
-       inplace: bool = False) -> Any:
+       inplace: bool = False, holomorphic: bool = True) -> Any:
     """Declare an op by a class; see docs/design.md for what its body may say.
 
     node: its name in PyTorch's graph, "" if nothing is differentiable. outputs: how many results,
     None for a varying number; the first ``diff`` of them are differentiable (default: one, or all
     of a varying number). promote: PyTorch's type promotion and broadcasting, "float" if integers
     become the default floating dtype; fit: broadcasting alone. view: forward returns a view of its
-    first input. inplace: make ``<name>_`` too.
+    first input. inplace: make ``<name>_`` too. holomorphic: of complex numbers it has a complex
+    derivative, and the rules say g * f'(z); without one the rules give the gradient as PyTorch
+    defines it, dL/d(real z) + i dL/d(imag z).
     """
     def build(cls: type) -> Any:
         spec = Spec(cls, node, outputs, 1 if diff is None else diff, promote, fit or bool(promote),
-                    view)
+                    view, holomorphic)
         if spec.name in SPECS:
             raise TypeError(f"there are two ops named {spec.name}")
         SPECS[spec.name] = spec

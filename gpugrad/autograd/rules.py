@@ -77,11 +77,12 @@ class Spec:
     """One op: what was read from its class, and the Node class made of it."""
 
     def __init__(self, cls: type, node_name: str, n_out: int | None, n_diff: int, promote: Any,
-                 fit: bool, view: bool) -> None:
+                 fit: bool, view: bool, holomorphic: bool = True) -> None:
         body = dict(vars(cls))
         self.name, self.n_out, self.n_diff = cls.__name__, n_out, n_diff
-        self.promote, self.fit, self.view = promote, fit, view
+        self.promote, self.fit, self.view, self.holomorphic = promote, fit, view, holomorphic
         self.ufunc = body.get("ufunc")
+        self.by_number = body.get("by_number")
         self.read_forward(body)
         self.diff: list[int] = []               # the numbers of the differentiable inputs
         self.plan: list[tuple[int, Any, str]] = []
@@ -113,7 +114,8 @@ class Spec:
         saved = {"_saved_" + item[2]: saved_attribute(j) for j, item in enumerate(self.plan)}
         outs = {} if self.n_out is None else {"n_out": self.n_diff}
         return type(name, (Node,), {"__slots__": slots, "__module__": "gpugrad.autograd",
-                                    "spec": self, "run": self.make_run(), **outs, **saved})
+                                    "spec": self, "run": self.make_run(),
+                                    "holomorphic": self.holomorphic, **outs, **saved})
 
     # Reading the rules ---------------------------------------------------------------------------
 
@@ -191,7 +193,9 @@ class Spec:
         a loop over the plan costs 3 to 10 us a call instead.
         """
         n, keep = len(self.inputs), self.wanted(mask)
-        values, guard = [], []
+        values: list[str] = []
+        cells: list[str] = []
+        places: list[str] = []
         for j, (kind, i, _) in enumerate(self.plan):
             many = kind in (IN, SHAPE) and i == n
             if not keep[j]:
@@ -200,25 +204,29 @@ class Spec:
                 values.append(f"kw[{i!r}] if {i!r} in kw else consts[{i!r}]")
             elif kind == OUT:
                 values.append(f"r{i}")
-                guard.append(f"(c{i}, c{i}[0], {j})")
+                cells.append(f"c{i}, c{i}[0]")
+                places.append(f"{j}")
             elif kind == IN:
                 values.append(f"a{i}")
-                guard.append(f"*[(t._ver, t._ver[0], {j}) for t in t{i}]" if many
-                             else f"(t{i}._ver, t{i}._ver[0], {j})")
+                cells.append(f"*[v for t in t{i} for v in (t._ver, t._ver[0])]" if many
+                             else f"(v := t{i}._ver), v[0]")
+                places.append(f"*[{j}] * len(t{i})" if many else f"{j}")
             elif many:
                 values.append(f"tuple([a.shape for a in a{i}])")
             elif kind == ORDER:
-                values.append(f"order_of(a{i})")
+                values.append(f"'F' if len(s := a{i}.strides) > 1 and s[-2] < s[-1] else 'C'")
             else:
                 values.append(f"None if a{i} is None else "
                               f"a{i}.{'shape' if kind == SHAPE else 'dtype'}")
         ins, outs = range(n + bool(self.variadic)), range(self.n_out or 0)
         names = [f"t{i}" for i in ins] + [f"a{i}" for i in ins] + \
             [f"r{i}" for i in outs] + [f"c{i}" for i in outs]
+        if cells:
+            cells.append(f"({''.join(p + ', ' for p in places)})")
         text = (f"def save(node, {', '.join(names)}, kw):\n"
                 f"    node.saved = ({''.join(v + ', ' for v in values)})\n"
-                f"    node.guard = ({''.join(v + ', ' for v in guard)})\n")
-        scope = {"consts": self.consts, "order_of": order_of}
+                f"    node.guard = ({''.join(c + ', ' for c in cells)})\n")
+        scope = {"consts": self.consts}
         exec(text, scope)
         return scope["save"]
 
@@ -251,14 +259,18 @@ class Spec:
 
     def refresh_results(self, node: Node) -> None:
         """An in-place op has written: its saved results are at the new version."""
-        node.guard = tuple((c, c[0] if self.plan[j][0] == OUT else v, j) for c, v, j in node.guard)
+        guard = list(node.guard)
+        for i, (cell, _, j) in enumerate(guarded_places(node)):
+            if self.plan[j][0] == OUT:
+                guard[2 * i + 1] = cell[0]
+        node.guard = tuple(guard)
 
     # Backward ------------------------------------------------------------------------------------
 
     def unpack(self, node: Node) -> list[Any]:
         """The saved values as Tensors that continue the graph."""
         values = list(unchanged(node))
-        cells = {j: cell for cell, _, j in node.guard}
+        cells = {j: cell for cell, _, j in guarded_places(node)}
         for j, (kind, i, _) in enumerate(self.plan):
             v = values[j]
             if v is None or kind not in (IN, OUT):
@@ -269,8 +281,11 @@ class Spec:
                 source = getattr(node, "result", None) or node
                 values[j] = restore(v, node.be, (source, i) if i < self.n_diff else None, cells[j])
             else:
-                edge = node.edges[self.edge_at[i]] if i in self.edge_at else None
-                values[j] = restore(v, node.be, edge, cells[j])
+                at = self.edge_at.get(i)
+                edge = None if at is None else node.edges[at]
+                want = node.fit[at] if edge is not None and node.fit is not None else None
+                values[j] = restore(v, node.be, edge, cells[j]) if want is None or \
+                    want[1] == v.dtype else restore_cast(v, node.be, edge, cells[j], want[1])
         return values
 
     def make_run(self) -> Any:
@@ -335,15 +350,24 @@ def tensor_of(t: Any, array: Any) -> Any:
 def unchanged(node: Any) -> Any:
     """The saved values; raises if they are gone, or were changed in place."""
     guard = node.guard
-    if guard is None:
+    if guard:
+        each = iter(guard)
+        for cell, version in zip(each, each):
+            if cell[0] != version:
+                raise_stale(node)
+    elif guard is None:
         raise RuntimeError(FREED)
-    for cell, version, j in guard:
-        if cell[0] != version:
-            raise_stale(node, j, cell, version)
     return node.saved
 
 
-def raise_stale(node: Any, j: int, cell: Any, version: int) -> None:
+def guarded_places(node: Any) -> list[tuple[Any, int, int]]:
+    """(version cell, version, place in the plan) of each saved array."""
+    guard = node.guard
+    return [(guard[2 * i], guard[2 * i + 1], j) for i, j in enumerate(guard[-1])] if guard else []
+
+
+def raise_stale(node: Any) -> None:
+    cell, version, j = next(item for item in guarded_places(node) if item[0][0] != item[1])
     spec, a = node.spec, node.saved[j]
     kind, i, _ = spec.plan[j]
     edge = (node, i) if kind == OUT else node.edges[spec.edge_at[i]] if i in spec.edge_at and \
@@ -370,10 +394,9 @@ def restore(a: Any, be: Any, edge: Any, cell: Any) -> Tensor:
     return wrap(a, be, edge, cell if type(cell) is list else None)
 
 
-def order_of(a: Any) -> str:
-    """'F' for a transposed matrix: rules then give gradients in the layout of their input."""
-    s = a.strides
-    return "F" if len(s) > 1 and s[-2] < s[-1] else "C"
+def restore_cast(a: Any, be: Any, edge: Any, cell: Any, dtype: Any) -> Any:
+    """restore, for an array that was promoted: its history is the cast of a tensor of ``dtype``."""
+    return tensors.to(restore(be.raw.to(a, dtype=dtype), be, edge, cell), dtype=a.dtype)
 
 
 def fits(arrays: Any, out: Any) -> Any:

@@ -25,13 +25,16 @@ class ToCopyBackward0(Node):
         pass
 
 
-def move(a: Any, source: Any, target: Any) -> Any:
+def move(a: Any, source: Any, target: Any, non_blocking: bool = False) -> Any:
     """An array of one backend as a new array of another."""
-    return target.from_device(a, source)
+    return target.from_device(a, source, non_blocking)
 
 
-def to_backend(x: Tensor, target: Any) -> Tensor:
-    """x on the device of ``target``; x itself if it is there already."""
+def to_backend(x: Tensor, target: Any, non_blocking: bool = False) -> Tensor:
+    """x on the device of ``target``; x itself if it is there already.
+
+    non_blocking: the host doesn't wait for copies from and to pinned memory.
+    """
     source = x._be
     if source is target:
         return x
@@ -41,4 +44,4 @@ def to_backend(x: Tensor, target: Any) -> Tensor:
         node.be, node.source, node.edges = target, source, (edge_of(x),)
         node.fit, node.hooks, node.key = None, None, next_key()
         edge = (node, 0)
-    return wrap(move(x._a, source, target), target, edge)
+    return wrap(move(x._a, source, target, non_blocking), target, edge)

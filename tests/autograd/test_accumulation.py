@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import weakref
+
 import pytest
 
 import gpugrad as torch
+
+pytestmark = pytest.mark.usefixtures("on_each_device")
 
 
 def leaf(*values):
@@ -239,3 +243,41 @@ def test_turning_requires_grad_off_and_on_keeps_the_leaf():
     y.backward()
     (x * 3).sum().backward()
     assert x.grad.tolist() == [50, 50, 50]
+
+
+def test_two_graphs_of_a_leaf_over_a_backward_pass():
+    """The leaf's gradient is summed once although a pass went by between its two uses."""
+    x = torch.ones(2, requires_grad=True)
+    seen = []
+    x.register_hook(lambda g: seen.append(g.tolist()))
+    before = x * 2
+    (x * 3).sum().backward()
+    after = x * 5
+    (before + after).sum().backward()
+    assert seen == [[3, 3], [7, 7]] and x.grad.tolist() == [10, 10]
+
+
+def test_a_leaf_is_ready_before_older_nodes_run():
+    """As soon as all its users have run, also when it was used in an earlier pass."""
+    order = []
+    a, b = torch.ones(1, requires_grad=True), torch.ones(1, requires_grad=True)
+    a.register_hook(lambda g: order.append("a"))
+    b.register_hook(lambda g: order.append("b"))
+    for _ in range(3):
+        hidden = a * 2
+        hidden.register_hook(lambda g: order.append("hidden"))
+        (hidden * b).backward()
+    assert order == ["b", "hidden", "a"] * 3
+
+
+def test_a_graph_keeps_its_leaf_and_a_leaf_no_graph():
+    x = torch.ones(2, requires_grad=True)
+    there, y = weakref.ref(x), (x * 2).sum()
+    node = weakref.ref(y.grad_fn)
+    accumulator = y.grad_fn.next_functions[0][0].next_functions[0][0]
+    assert accumulator.variable is x
+    del x
+    y.backward()
+    assert there() is not None and there().grad.tolist() == [2, 2]
+    del y
+    assert there() is None and node() is None and accumulator.variable is None

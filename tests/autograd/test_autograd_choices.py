@@ -144,9 +144,7 @@ def test_a_gradient_edge_to_start_from_needs_its_gradient():
 
 def test_what_is_not_there_says_so():
     x = leaf()
-    with pytest.raises(NotImplementedError, match="call grad\\(\\) in a loop"):
-        grad(x * 2, x, torch.ones(2, 3), is_grads_batched=True)
-    with pytest.raises(NotImplementedError, match="there is no vmap"):
+    with pytest.raises(NotImplementedError, match="batches of gradients are a loop"):
         torch.autograd.gradcheck(lambda a: a * 2, x, check_batched_grad=True)
     with pytest.raises(NotImplementedError, match="forward-mode differentiation"):
 

@@ -11,6 +11,8 @@ import gpugrad as torch
 from gpugrad.autograd import Function, grad, gradcheck, gradgradcheck
 from gpugrad.autograd.function import once_differentiable
 
+pytestmark = pytest.mark.usefixtures("on_each_device")
+
 
 def leaf(*values):
     return torch.tensor(values or (1.0, 2.0, 3.0), requires_grad=True)
@@ -54,6 +56,7 @@ class Exp(Function):
 # The plain case ----------------------------------------------------------------------------------
 
 
+@pytest.mark.cpu_only
 def test_values_and_gradients():
     x, w = leaf(), leaf(4.0, 5.0, 6.0)
     y = Mul.apply(x, w)

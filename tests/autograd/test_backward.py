@@ -7,7 +7,8 @@ import pytest
 import gpugrad as torch
 from gpugrad.autograd import backward, grad
 
-pytestmark = pytest.mark.filterwarnings("ignore:Using backward.. with create_graph")
+pytestmark = [pytest.mark.filterwarnings("ignore:Using backward.. with create_graph"),
+              pytest.mark.usefixtures("on_each_device")]
 
 
 def leaf(*values):
@@ -340,7 +341,7 @@ def test_grad_runs_nothing_that_leads_nowhere():
     assert ran == [1]
 
 
-def test_is_grads_batched_is_not_there():
+def test_gradients_that_are_no_batch():
     x = leaf()
     assert grad(x * 2, x, torch.ones(3), is_grads_batched=False)[0].tolist() == [2, 2, 2]
 

@@ -11,7 +11,8 @@ import pytest
 import gpugrad as torch
 from gpugrad.autograd import grad
 
-pytestmark = pytest.mark.filterwarnings("ignore:Using backward.. with create_graph")
+pytestmark = [pytest.mark.filterwarnings("ignore:Using backward.. with create_graph"),
+              pytest.mark.usefixtures("on_each_device")]
 
 
 def leaf(*values):

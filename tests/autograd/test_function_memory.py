@@ -10,6 +10,8 @@ import pytest
 import gpugrad as torch
 from gpugrad.autograd import Function, grad, gradcheck, gradgradcheck
 
+pytestmark = pytest.mark.usefixtures("on_each_device")
+
 
 def leaf(*values):
     return torch.tensor(values or (1.0, 2.0, 3.0), requires_grad=True)

@@ -7,6 +7,8 @@ import pytest
 import gpugrad as torch
 from gpugrad.autograd import Function, gradcheck, gradgradcheck
 
+pytestmark = pytest.mark.usefixtures("on_each_device")
+
 
 def exact(*values):
     return torch.tensor(values or (0.5, 1.5, 2.5), dtype=torch.float64, requires_grad=True)
@@ -52,6 +54,7 @@ def test_a_single_tensor_as_input():
 
 
 @pytest.mark.parametrize("fast_mode", [False, True])
+@pytest.mark.cpu_only
 def test_a_wrong_gradient_is_caught(fast_mode):
     assert gradcheck(wrong, exact(), raise_exception=False, fast_mode=fast_mode) is False
     with pytest.raises(RuntimeError):
@@ -156,6 +159,7 @@ def test_single_precision_gets_a_warning():
 
 
 @pytest.mark.parametrize("fast_mode", [False, True])
+@pytest.mark.cpu_only
 def test_outputs_without_gradient_before_those_with_one(fast_mode):
     def fn(a):
         return a.detach() * 5, torch.tensor([1, 2]), a * 2

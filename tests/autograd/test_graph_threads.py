@@ -9,6 +9,8 @@ import pytest
 
 import gpugrad as torch
 
+pytestmark = pytest.mark.usefixtures("on_each_device")
+
 
 @pytest.fixture(autouse=True)
 def switch_often():

@@ -7,6 +7,8 @@ import pytest
 import gpugrad as torch
 from gpugrad.autograd import grad, gradcheck, gradgradcheck
 
+pytestmark = pytest.mark.usefixtures("on_each_device")
+
 
 def leaf(*values):
     return torch.tensor(values or (1.0, 2.0, 3.0), requires_grad=True)
@@ -230,6 +232,7 @@ def test_a_failed_write_counts_nothing():
     assert x._version == 0
 
 
+@pytest.mark.cpu_only
 def test_a_saved_tensor_that_was_written():
     x = leaf()
     y = x * 1
@@ -246,6 +249,7 @@ def test_a_saved_tensor_that_was_written():
     assert "is at version 2; expected version 0 instead. Hint: " in text
 
 
+@pytest.mark.cpu_only
 def test_a_saved_leaf_or_result_that_was_written():
     w = torch.ones(2, 2, dtype=torch.float64)
     y = (torch.ones(2, 2, dtype=torch.float64, requires_grad=True) * w).sum()

@@ -7,7 +7,8 @@ import pytest
 import gpugrad as torch
 from gpugrad.autograd import grad
 
-pytestmark = pytest.mark.filterwarnings("ignore:Using backward.. with create_graph")
+pytestmark = [pytest.mark.filterwarnings("ignore:Using backward.. with create_graph"),
+              pytest.mark.usefixtures("on_each_device")]
 
 
 def leaf(*values):
@@ -113,6 +114,7 @@ def test_hooks_need_a_gradient():
         ),
     ],
 )
+@pytest.mark.cpu_only
 def test_what_a_hook_returns_is_checked(returned, error, text):
     def bad(g):
         return {"shape": torch.ones(2), "dtype": g.double()}.get(returned, returned)
