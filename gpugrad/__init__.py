@@ -19,13 +19,21 @@ from gpugrad.autograd.grad_mode import is_grad_enabled as is_grad_enabled
 from gpugrad.autograd.grad_mode import is_inference_mode_enabled as is_inference_mode_enabled
 from gpugrad.autograd.grad_mode import no_grad as no_grad
 from gpugrad.autograd.grad_mode import set_grad_enabled as set_grad_enabled
+from gpugrad.backend.precision import (
+    get_float32_matmul_precision as get_float32_matmul_precision,
+)
+from gpugrad.backend.precision import (
+    set_float32_matmul_precision as set_float32_matmul_precision,
+)
 from gpugrad.creation import arange as arange
 from gpugrad.creation import as_tensor as as_tensor
 from gpugrad.creation import asarray as asarray
 from gpugrad.creation import empty as empty
 from gpugrad.creation import empty_like as empty_like
+from gpugrad.creation import empty_permuted as empty_permuted
 from gpugrad.creation import empty_strided as empty_strided
 from gpugrad.creation import eye as eye
+from gpugrad.creation import from_file as from_file
 from gpugrad.creation import from_numpy as from_numpy
 from gpugrad.creation import frombuffer as frombuffer
 from gpugrad.creation import full as full
@@ -34,6 +42,7 @@ from gpugrad.creation import linspace as linspace
 from gpugrad.creation import logspace as logspace
 from gpugrad.creation import ones as ones
 from gpugrad.creation import ones_like as ones_like
+from gpugrad.creation import range as range
 from gpugrad.creation import scalar_tensor as scalar_tensor
 from gpugrad.creation import tensor as tensor
 from gpugrad.creation import tril_indices as tril_indices
@@ -72,6 +81,7 @@ from gpugrad.dtypes import uint16 as uint16
 from gpugrad.dtypes import uint32 as uint32
 from gpugrad.dtypes import uint64 as uint64
 from gpugrad.layouts import channels_last as channels_last
+from gpugrad.layouts import channels_last_3d as channels_last_3d
 from gpugrad.layouts import contiguous_format as contiguous_format
 from gpugrad.layouts import layout as layout
 from gpugrad.layouts import memory_format as memory_format
@@ -87,33 +97,50 @@ from gpugrad.random import manual_seed as manual_seed
 from gpugrad.random import seed as seed
 from gpugrad.random import set_rng_state as set_rng_state
 from gpugrad.sampling import bernoulli as bernoulli
+from gpugrad.sampling import binomial as binomial
 from gpugrad.sampling import multinomial as multinomial
 from gpugrad.sampling import normal as normal
+from gpugrad.sampling import poisson as poisson
 from gpugrad.sampling import rand as rand
+from gpugrad.sampling import rand_gamma as _standard_gamma  # noqa: F401
 from gpugrad.sampling import rand_like as rand_like
 from gpugrad.sampling import randint as randint
 from gpugrad.sampling import randint_like as randint_like
 from gpugrad.sampling import randn as randn
 from gpugrad.sampling import randn_like as randn_like
 from gpugrad.sampling import randperm as randperm
+from gpugrad.signal_windows import bartlett_window as bartlett_window
+from gpugrad.signal_windows import blackman_window as blackman_window
+from gpugrad.signal_windows import hamming_window as hamming_window
+from gpugrad.signal_windows import hann_window as hann_window
+from gpugrad.signal_windows import kaiser_window as kaiser_window
+from gpugrad.tensor_types import CPU_TYPES as _CPU_TYPES
 
 __version__ = "0.1.0.dev0"
 
 inf, nan, pi, e = _dtypes.INF, _dtypes.NAN, _dtypes.PI, _dtypes.E
 newaxis = None
 
-globals().update({**_FUNCTIONS, **_TORCH_ONLY})
+globals().update({**_FUNCTIONS, **_TORCH_ONLY, **_CPU_TYPES})
 
 # Imported when first used: a program that needs none of them starts faster.
-_LAZY = ("nn", "optim", "utils", "cuda", "serialization")
+_LAZY = ("nn", "optim", "utils", "cuda", "backends", "serialization", "special", "linalg", "fft",
+         "func")
 _IN_SERIALIZATION = ("load", "save")
+_IN_STORAGE = ("TypedStorage", "UntypedStorage")
 
 if TYPE_CHECKING:
+    from gpugrad import backends as backends
     from gpugrad import cuda as cuda
+    from gpugrad import fft as fft
+    from gpugrad import func as func
+    from gpugrad import linalg as linalg
     from gpugrad import nn as nn
     from gpugrad import optim as optim
     from gpugrad import serialization as serialization
+    from gpugrad import special as special
     from gpugrad import utils as utils
+    from gpugrad.func import vmap as vmap
     from gpugrad.serialization import load as load
     from gpugrad.serialization import save as save
 
@@ -123,6 +150,12 @@ else:
         if name in _LAZY:
             from importlib import import_module
             return import_module("gpugrad." + name)
+        if name == "vmap":
+            from gpugrad.func import vmap
+            return vmap
+        if name in _IN_STORAGE:
+            from gpugrad import storage
+            return getattr(storage, name)
         if name in _IN_SERIALIZATION:
             from gpugrad import serialization
             return getattr(serialization, name)

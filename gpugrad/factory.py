@@ -1,21 +1,26 @@
 """What the functions that make tensors share: sizes, dtypes, numbers, memory order, the result."""
 from __future__ import annotations
 
+import functools
 import math
 import operator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from gpugrad import dtypes, layouts
+from gpugrad._state import state
 from gpugrad._tensor import Tensor, wrap
-from gpugrad.backend import Backend, cpu, get
+from gpugrad.autograd.out import into
+from gpugrad.backend import Backend, cpu, get, several
 
 # As PyTorch's messages name the types of numbers.
 _C_NAMES = {"uint8": "uint8_t", "uint16": "uint16_t", "uint32": "uint32_t", "uint64": "uint64_t",
             "int8": "int8_t", "int16": "int16_t", "int32": "int", "int64": "int64_t",
-            "float16": "c10::Half", "float32": "float", "float64": "double",
-            "complex64": "c10::complex<float>", "complex128": "c10::complex<double>"}
+            "float16": "c10::Half", "bfloat16": "c10::BFloat16", "float32": "float",
+            "float64": "double", "complex64": "c10::complex<float>",
+            "complex128": "c10::complex<double>"}
 
 
 # Arguments ---------------------------------------------------------------------------------------
@@ -110,37 +115,79 @@ def dtype_of(name: str, dtype: Any, default: Any) -> Any:
                         f"not {type(dtype).__name__}") from None
 
 
-def check_options(name: str, out: Any = None, layout: Any = None, pin_memory: bool = False) -> None:
+def check_options(name: str, out: Any = None, layout: Any = None) -> None:
     """Raise for the options that aren't there."""
     if out is not None:
         raise NotImplementedError(f"{name}(out=) is not supported: assign the result, as in "
                                   f"out.copy_(torch.{name}(...))")
     if layout is not None and layout is not layouts.strided:
         raise NotImplementedError(f"{name}(layout={layout}) is not supported: tensors are strided")
-    if pin_memory:
-        raise NotImplementedError(f"{name}(pin_memory=True) is not supported: leave it out, copies "
-                                  f"to a GPU work without it")
 
 
-def begin(name: str, dtype: Any, device: Any, out: Any, layout: Any,
-          pin_memory: bool) -> tuple[Backend, Any]:
+def begin(name: str, dtype: Any, device: Any, out: Any, layout: Any) -> tuple[Backend, Any]:
     """The backend and array dtype that a function's keyword arguments ask for."""
-    if out is not None or layout is not None or pin_memory:
-        check_options(name, out, layout, pin_memory)
+    if out is not None or layout is not None:
+        check_options(name, out, layout)
     return get(device), dtypes.default_np() if dtype is None else dtype_of(name, dtype, None)
+
+
+def placed(make: Callable[..., Any]) -> Callable[..., Any]:
+    """For functions that compute with arrays themselves: run with their device as the current one,
+    which makes a difference only where there are several GPUs; and with ``out``.
+    """
+    @functools.wraps(make)
+    def run(*args: Any, **kw: Any) -> Any:
+        if kw.get("out") is not None:
+            return into_out(run, kw.pop("out"), *args, **kw)
+        device = kw.get("device")
+        if device is not None or state.device is not None:
+            get(device)                             # it may be the first of several
+        if not several:
+            return make(*args, **kw)
+        given = [x for x in (*args, *kw.values()) if isinstance(x, Tensor)]
+        be = given[0]._be if device is None and given else get(device)
+        return be.guard(make)(*args, **kw)
+    return run
+
+
+def into_out(make: Callable[..., Any], out: Any, *args: Any, **kw: Any) -> Any:
+    """make(*args, **kw) written into ``out``, whose dtype and device are the defaults."""
+    name = make.__name__
+    if not isinstance(out, Tensor):
+        raise TypeError(f"{name}(): argument 'out' must be Tensor, not {type(out).__name__}")
+    from_tensors = name in ("bernoulli", "multinomial") or (name == "normal" and any(
+        isinstance(v, Tensor) for v in (*args[:2], *kw.values())))
+    if not from_tensors:
+        kw = {"dtype": out.dtype, "device": out.device} | {k: v for k, v in kw.items()
+                                                          if v is not None}
+        if dtype_of(name, kw["dtype"], None) != out._a.dtype:
+            given = dtypes.type_name(dtypes.as_dtype(kw["dtype"]).np)
+            raise RuntimeError(f"dtype {given} does not match dtype of out parameter "
+                               f"({dtypes.type_name(out._a.dtype)})")
+    return into(out, make(*args, **kw), name)
 
 
 # Results -----------------------------------------------------------------------------------------
 
-def finish(a: Any, be: Backend, requires_grad: bool = False) -> Tensor:
-    """The tensor of a new array."""
+def finish(a: Any, be: Backend, requires_grad: bool = False, pin: bool = False) -> Tensor:
+    """The tensor of a new array; pin: in pinned memory."""
+    if pin:
+        a = _pinned(a, be)
     t = wrap(a, be)
     if requires_grad:
-        if t._a.dtype.kind not in "fc":
+        if t._a.dtype.kind not in dtypes.INEXACT:
             raise RuntimeError("Only Tensors of floating point and complex dtype can require "
                                "gradients")
         t.requires_grad = True
     return t
+
+
+def _pinned(a: Any, be: Backend) -> Any:
+    from gpugrad.pinned import pinned_copy
+
+    if be is not cpu:
+        raise RuntimeError("Only dense CPU tensors can be pinned")
+    return pinned_copy(a)
 
 
 def on_device(a: Any, be: Backend) -> Any:
@@ -156,8 +203,8 @@ def fits(value: Any, dtype: np.dtype[Any]) -> bool:
         return dtype.kind == "c" or (value.imag == 0 and fits(value.real, dtype))
     if dtype.kind in "b":
         return True
-    if dtype.kind in "fc":
-        return not math.isfinite(value) or abs(value) <= float(np.finfo(dtype).max)
+    if dtype.kind in dtypes.INEXACT:
+        return not math.isfinite(value) or abs(value) <= dtypes.largest(dtype)
     if not math.isfinite(value):
         return False
     limits = np.iinfo(dtype)
@@ -213,10 +260,12 @@ def order_of(name: str, memory_format: Any, ndim: int) -> list[int]:
     """The order of dims in memory that a memory format asks for."""
     if memory_format is None or memory_format is layouts.contiguous_format:
         return list(range(ndim))
-    if memory_format is layouts.channels_last:
-        if ndim != 4:
-            raise RuntimeError("required rank 4 tensor to use channels_last format")
-        return [0, 2, 3, 1]
+    if memory_format in layouts.ORDERS:
+        order = layouts.ORDERS[memory_format]
+        if ndim != len(order):
+            raise RuntimeError(f"required rank {len(order)} tensor to use {memory_format.name} "
+                               "format")
+        return list(order)
     if memory_format is layouts.preserve_format:
         raise RuntimeError("unsupported memory format Preserve")
     raise TypeError(f"{name}(): argument 'memory_format' must be torch.memory_format, "

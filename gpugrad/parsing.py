@@ -14,14 +14,16 @@ from gpugrad.factory import fits
 
 def check_array(a: Any) -> None:
     """Raise unless a tensor can have the dtype and the strides of a NumPy array."""
-    if a.dtype not in dtypes.OF:
-        if a.dtype.newbyteorder("=") in dtypes.OF:
+    if a.dtype not in dtypes.OF or a.dtype.kind == "V":      # as in PyTorch no bfloat16 either
+        if a.dtype.kind != "V" and a.dtype.newbyteorder("=") in dtypes.OF:
             raise ValueError("given numpy array has byte order different from the native byte "
                              "order. Conversion between byte orders is currently not supported. "
                              "Use array.astype(array.dtype.newbyteorder('=')).")
-        raise TypeError(f"can't convert np.ndarray of type numpy.{a.dtype.type.__name__}. The only "
-                        f"supported types are: float64, float32, float16, complex64, complex128, "
-                        f"int64, int32, int16, int8, uint64, uint32, uint16, uint8, and bool.")
+        kind = a.dtype.type
+        raise TypeError(f"can't convert np.ndarray of type {kind.__module__}.{kind.__name__}. The "
+                        f"only supported types are: float64, float32, float16, complex64, "
+                        f"complex128, int64, int32, int16, int8, uint64, uint32, uint16, uint8, "
+                        f"and bool.")
     if any(s < 0 for s in a.strides):
         raise ValueError("At least one stride in the given numpy array is negative, and tensors "
                          "with negative strides are not currently supported. (You can probably "
@@ -30,7 +32,10 @@ def check_array(a: Any) -> None:
 
 def is_device_array(data: Any, be: Backend) -> bool:
     """Is data an array of the device's own kind, such as CuPy's, other than NumPy's?"""
-    return be.ndarray is not np.ndarray and isinstance(data, be.ndarray)
+    if be.ndarray is np.ndarray or not isinstance(data, be.ndarray):
+        return False
+    dtypes.meet(data.dtype)
+    return True
 
 
 def array_of(data: Any, dtype: Any = None) -> np.ndarray[Any, Any]:
@@ -130,7 +135,7 @@ def _filled(flat: list[Any], dtype: Any) -> np.ndarray[Any, Any]:
         return _integers(flat, dtype)
     if dtype.kind == "b":
         return np.array([bool(x) for x in flat], np.bool_)
-    if dtype.kind == "f" and any(isinstance(x, complex) for x in flat):
+    if dtype.kind in dtypes.FLOATING and any(isinstance(x, complex) for x in flat):
         raise TypeError("must be real number, not complex")
     with np.errstate(over="ignore", invalid="ignore"):
         return np.array(flat, dtype)             # too large a float becomes inf

@@ -216,8 +216,8 @@ record("floor_divide", np.floor_divide, lambda d: [
 record("tanh_backward", lambda g, y: g * (1 - y * y), lambda d: [case(d.real(3, 4), d.small(3, 4))])
 record("sigmoid_backward", lambda g, y: g * y * (1 - y),
        lambda d: [case(d.real(3, 4), d.small(3, 4) ** 2)])
-record("threshold_backward", lambda g, y: np.where(y > 0, g, 0),
-       lambda d: [case(d.real(3, 4), d.real(3, 4))])
+record("threshold_backward", lambda g, y, threshold=0: np.where(y > threshold, g, 0),
+       lambda d: [case(d.real(3, 4), d.real(3, 4)), case(d.real(5), d.real(5), threshold=0.5)])
 record("copy", lambda x, y: np.broadcast_to(y, x.shape), lambda d: [
     case(d.real(2, 3), d.real(2, 3)), case(d.real(2, 3), d.real(3)), case(d.real(2, 3), d.real()),
     case(d.real(0, 2), d.real(2))])
@@ -296,6 +296,12 @@ for name, f in (("var", np.var), ("std", np.std)):
            f(x, axis=dim, ddof=correction, keepdims=keepdim),
            lambda d: [case(d.real(2, 3, 2), **kw) for kw in DIMS] + [
                case(d.real(4, 2), dim=(0,), correction=0), case(d.real(4), correction=2)])
+for name, f in (("var_mean", np.var), ("std_mean", np.std)):
+    record(name, lambda x, dim=None, correction=1, keepdim=False, f=f:
+           (f(x, axis=dim, ddof=correction, keepdims=keepdim),
+            np.mean(x, axis=dim, keepdims=keepdim)),
+           lambda d: [case(d.real(2, 3, 2), **kw) for kw in DIMS] + [
+               case(d.real(40, 2), dim=(0,), correction=0)])
 record("amax", numpy_dims(np.max), over_dims(empty=False), smooth=False)
 record("amin", numpy_dims(np.min), over_dims(empty=False), smooth=False)
 record("max_all", np.max, everything(empty=False), smooth=False)
@@ -319,8 +325,6 @@ record("logsumexp", lambda x, dim, keepdim=False:
        np.log(np.sum(np.exp(x), axis=dim, keepdims=keepdim)), lambda d: [
     case(d.real(2, 3), dim=(0,)), case(d.real(2, 3), dim=(0, 1), keepdim=True),
     case(d.real(2, 0), dim=(0,)), case(d.real(), dim=())])
-record("cumsum", lambda x, dim: np.cumsum(x, dim), lambda d: [
-    case(d.real(3, 4), dim=0), case(d.real(3, 4), dim=1), case(d.real(0, 2), dim=0)])
 
 
 def norm(x: Array, p: float = 2, dim: Any = None, keepdim: bool = False) -> Any:
@@ -465,6 +469,35 @@ record("scatter", lambda g, index, shape, dim: add_along(np.zeros(shape), index,
 record("scatter_add", add_along, lambda d: [
     case(d.real(3, 4), d.index(3, 2, 4), d.real(2, 4), dim=0),
     case(d.real(3, 4), d.index(4, 2, 5), d.real(3, 5), dim=1)])
+
+
+record("index_add", lambda x, index, src, dim: put(x, src, *[None] * dim, index, accumulate=True),
+       lambda d: [
+    case(d.real(3, 4), d.index(3, 5), d.real(5, 4), dim=0),
+    case(d.real(2, 3, 2), d.index(3, 40), d.real(2, 40, 2), dim=1),
+    case(d.real(3), d.index(3, 0), d.real(0), dim=0)])
+
+
+def embedding_backward(g: Array, at: Array, num_weights: int, padding_idx: int = -1,
+                       scale_grad_by_freq: bool = False) -> Array:
+    out, rows = np.zeros((num_weights, g.shape[-1])), g.reshape(-1, g.shape[-1])
+    for i, row in zip(at.reshape(-1), rows):
+        if i != padding_idx:
+            out[i] += row / ((at == i).sum() if scale_grad_by_freq else 1)
+    return out
+
+
+record("embedding", lambda weight, at, **_: weight[at], lambda d: [
+    case(d.real(5, 3), d.index(5, 2, 4)), case(d.real(5, 3), d.index(3, 9), padding_idx=3),
+    case(d.real(3, 2), d.index(3)), case(d.real(3, 2), d.index(3, 0, 2))])
+record("embedding_dense_backward", embedding_backward, lambda d: [
+    case(d.real(2, 4, 3), d.index(5, 2, 4), num_weights=5),
+    case(d.real(70, 3), d.index(3, 70), num_weights=4, padding_idx=1),
+    case(d.real(9, 3), d.index(4, 9), num_weights=4, padding_idx=0, scale_grad_by_freq=True),
+    case(d.real(3), d.index(4), num_weights=4), case(d.real(0, 3), d.index(4, 0), num_weights=4)],
+    tolerance=1e-2)
+record("frequency", lambda at: (at.reshape(-1, 1) == at.reshape(1, -1)).sum(1).reshape(at.shape),
+       lambda d: [case(d.index(4, 3, 5)), case(d.index(4)), case(d.index(4, 0))])
 
 
 def view_chain() -> Any:

@@ -41,7 +41,7 @@ def nll(x: Array, target: Array, weight: Any = None, *, reduction: str, ignore_i
             loss[at] = -w * x[(at[0], c, *at[1:])]
             total += w
     out = {"none": loss, "sum": loss.sum(), "mean": loss.sum() / total}[reduction]
-    return out, np.array(total)
+    return out, np.array(0.0 if reduction == "none" else total)
 
 
 def nll_samples(*inner: int) -> Callable[[Draw], list[Case]]:
@@ -142,6 +142,71 @@ record("layer_norm_backward", layer_norm_backward, lambda d: [
     case(d.real(3, 4), d.real(3, 4), d.real(4), d.real(3, 1), d.positive(3, 1), ndim=1)],
        tolerance=2e-2)
 
+
+
+def moved_statistics(running_mean: Array, running_var: Array, mean: Array, invstd: Array,
+                     share: float, m: int, eps: float) -> Any:
+    var = (invstd ** -2 - eps) * m / (m - 1)
+    return running_mean + share * (mean - running_mean), running_var + share * (var - running_var)
+
+
+record("moved_statistics", moved_statistics, lambda d: [
+    case(d.real(3), d.positive(3), d.real(3), d.positive(3), share=0.1, m=5, eps=1e-5)],
+       tolerance=2e-2)
+
+
+def rms_norm(x: Array, weight: Any = None, *, ndim: int, eps: float) -> Any:
+    r = 1 / np.sqrt((x * x).mean(tuple(range(x.ndim - ndim, x.ndim)), keepdims=True) + eps)
+    return standardised(x, np.zeros(()), r, weight, None), r
+
+
+def rms_norm_backward(g: Array, x: Array, weight: Any, r: Array, ndim: int) -> Any:
+    dims, lead = tuple(range(x.ndim - ndim, x.ndim)), tuple(range(x.ndim - ndim))
+    n, h = x * r, g if weight is None else g * weight
+    return r * (h - n * (h * n).mean(dims, keepdims=True)), (g * n).sum(lead)
+
+
+record("rms_norm", rms_norm, lambda d: [
+    case(d.real(3, 4), d.real(4), ndim=1, eps=1e-3), case(d.real(2, 2, 3), ndim=2, eps=1e-5),
+    case(d.real(0, 3), d.real(3), ndim=1, eps=1e-5)], tolerance=2e-2)
+record("rms_norm_backward", rms_norm_backward, lambda d: [
+    case(d.real(3, 4), d.real(3, 4), d.real(4), d.positive(3, 1), ndim=1),
+    case(d.real(3, 4), d.real(3, 4), None, d.positive(3, 1), ndim=1)], tolerance=2e-2)
+
+
+def in_groups(x: Array, groups: int) -> Array:
+    return x.reshape(x.shape[0], groups, x.shape[1] // groups, math.prod(x.shape[2:]))
+
+
+def by_channel(weight: Any, groups: int) -> Any:
+    return weight if weight is None else weight.reshape(1, groups, len(weight) // groups, 1)
+
+
+def group_norm(x: Array, weight: Any = None, bias: Any = None, *, groups: int,
+               eps: float = 1e-5) -> Any:
+    rows = in_groups(x, groups)
+    mean = rows.mean((2, 3), keepdims=True)
+    r = 1 / np.sqrt(rows.var((2, 3), keepdims=True) + eps)
+    y = standardised(rows, mean, r, by_channel(weight, groups), by_channel(bias, groups))
+    return y.reshape(x.shape), mean[..., 0, 0], r[..., 0, 0]
+
+
+def group_norm_backward(g: Array, x: Array, weight: Any, mean: Array, r: Array, groups: int) -> Any:
+    gx, gw, gb = norm_backward(in_groups(g, groups), in_groups(x, groups),
+                               by_channel(weight, groups), mean[..., None, None],
+                               r[..., None, None], (2, 3), True)
+    return gx.reshape(x.shape), gw.sum((0, 3)).reshape(-1), gb.sum((0, 3)).reshape(-1)
+
+
+record("group_norm", group_norm, lambda d: [
+    case(d.real(2, 4, 3), d.real(4), d.real(4), groups=2), case(d.real(3, 4), groups=1),
+    case(d.real(2, 2, 2, 2), d.real(2), None, groups=2), case(d.real(0, 2, 3), groups=1)],
+       tolerance=2e-2)
+record("group_norm_backward", group_norm_backward, lambda d: [
+    case(d.real(2, 4, 3), d.real(2, 4, 3), d.real(4), d.real(2, 2), d.positive(2, 2), groups=2),
+    case(d.real(3, 2), d.real(3, 2), None, d.real(3, 1), d.positive(3, 1), groups=1)],
+       tolerance=2e-2)
+
 # Windows -----------------------------------------------------------------------------------------
 
 CONV = {"stride": (1, 1), "padding": (0, 0), "dilation": (1, 1), "groups": 1}
@@ -173,16 +238,21 @@ record("convolution", convolution, lambda d: [
     case(d.real(2, 2, 4, 3), d.real(3, 2, 2, 2), d.real(3), **CONV),
     case(d.real(1, 2, 4, 3), d.real(2, 2, 2, 2), **STRIDED),
     case(d.real(1, 4, 3, 3), d.real(2, 2, 2, 2), d.real(2), **{**CONV, "groups": 2}),
+    case(d.real(2, 3, 4, 3), d.real(6, 1, 2, 2), d.real(6), **{**STRIDED, "groups": 3}),
     case(d.real(0, 2, 3, 3), d.real(1, 2, 2, 2), **CONV)], tolerance=2e-2)
 record("conv_grad_input", lambda g, w, x_shape,
        **kw: adjoint(lambda x: convolution(x, w, **kw), x_shape, g),
        lambda d: [case(d.real(1, 3, 3, 2), d.real(3, 2, 2, 2), x_shape=(1, 2, 4, 3), **CONV),
-                  case(d.real(1, 2, 3, 5), d.real(2, 2, 2, 2), x_shape=(1, 2, 4, 3), **STRIDED)],
+                  case(d.real(1, 2, 3, 5), d.real(2, 2, 2, 2), x_shape=(1, 2, 4, 3), **STRIDED),
+                  case(d.real(1, 4, 3, 5), d.real(4, 1, 2, 2), x_shape=(1, 2, 4, 3),
+                       **{**STRIDED, "groups": 2})],
        tolerance=2e-2)
 record("conv_grad_weight", lambda g, x, w_shape,
        **kw: adjoint(lambda w: convolution(x, w, **kw), w_shape, g),
        lambda d: [case(d.real(2, 3, 3, 2), d.real(2, 2, 4, 3), w_shape=(3, 2, 2, 2), **CONV),
-                  case(d.real(1, 2, 3, 5), d.real(1, 2, 4, 3), w_shape=(2, 2, 2, 2), **STRIDED)],
+                  case(d.real(1, 2, 3, 5), d.real(1, 2, 4, 3), w_shape=(2, 2, 2, 2), **STRIDED),
+                  case(d.real(2, 4, 3, 5), d.real(2, 2, 4, 3), w_shape=(4, 1, 2, 2),
+                       **{**STRIDED, "groups": 2})],
        tolerance=2e-2)
 record("channel_sum", lambda g: g.sum((0, 2, 3)), lambda d: [case(d.real(2, 3, 2, 2))])
 
@@ -233,10 +303,33 @@ record("max_pool2d_backward", add_at, lambda d: [
 record("max_pool2d_gather", lambda x, at, **_: x.reshape(-1)[at], lambda d: [
     case(d.real(1, 2, 4, 3), d.index(24, 1, 2, 3, 2), kernel=(3, 2), stride=(1, 1), padding=(1, 0),
          dilation=(1, 1))])
-record("plane_scatter", lambda g, at, x_shape: add_at(g, in_planes(at, x_shape), x_shape),
-       lambda d: [case(d.real(1, 2, 3, 2), d.index(12, 1, 2, 3, 2), x_shape=(1, 2, 4, 3))])
+record("plane_scatter", lambda g, at, x_shape, lie=None: add_at(g, in_planes(at, x_shape), x_shape),
+       lambda d: [case(d.real(1, 2, 3, 2), d.index(12, 1, 2, 3, 2), x_shape=(1, 2, 4, 3)),
+                  case(d.real(1, 1, 3, 2), np.array([[[[1, 2], [7, 4], [10, 11]]]]),
+                       x_shape=(1, 1, 4, 3), lie=((3, 2), (1, 1), (1, 0), (1, 1)))])
 record("plane_gather", lambda x, at: x.reshape(-1)[in_planes(at, x.shape)],
        lambda d: [case(d.real(1, 2, 4, 3), d.index(12, 1, 2, 3, 2))])
+
+
+def adaptive_maxima(x: Array, output_size: Any) -> Any:
+    (h, w), (oh, ow) = x.shape[2:], output_size
+    values = np.zeros((*x.shape[:2], oh, ow))
+    at = np.zeros(values.shape, np.int64)
+    for place in np.ndindex(*values.shape):
+        rows, columns = (range(k * size // n, -(-(k + 1) * size // n))
+                         for k, size, n in zip(place[2:], (h, w), (oh, ow)))
+        found = max(itertools.product(rows, columns), key=lambda rc: x[(*place[:2], *rc)])
+        values[place], at[place] = x[(*place[:2], *found)], found[0] * w + found[1]
+    return values, at
+
+
+record("adaptive_max_pool2d", adaptive_maxima, lambda d: [
+    case(d.real(1, 2, 5, 3), output_size=(3, 2)), case(d.real(2, 1, 4, 2), output_size=(2, 1)),
+    case(d.real(1, 1, 2, 3), output_size=(3, 5)), case(d.real(0, 2, 3, 3), output_size=(2, 2))])
+record("adaptive_max_pool2d_backward",
+       lambda g, at, x_shape: add_at(g, in_planes(at, x_shape), x_shape), lambda d: [
+           case(d.real(1, 1, 3, 2), np.array([[[[0, 2], [3, 4], [9, 13]]]]), x_shape=(1, 1, 5, 3)),
+           case(d.real(1, 1, 2, 1), np.array([[[[3], [4]]]]), x_shape=(1, 1, 4, 2))])
 
 
 def avg_pool2d(x: Array, kernel: Any, stride: Any, padding: Any, ceil_mode: bool = False,

@@ -41,6 +41,10 @@ def test_contents(wheel):
     assert kernels and kernels <= names
     sources = {path.relative_to(ROOT).as_posix() for path in (ROOT / "gpugrad").rglob("*.py")}
     assert sources <= names
+    simulator = {path.relative_to(ROOT).as_posix() for path in (ROOT / "gpugrad/cudasim").rglob("*")
+                 if path.suffix in (".json", ".h", ".cpp", ".map") or "include" in path.parts}
+    assert {n for n in simulator if (ROOT / n).is_file()} <= names
+    assert "gpugrad/cudasim/api.json" in simulator
     assert any(name.endswith("/licenses/LICENSE") for name in names)
     strays = {name for name in names if not re.match(r"gpugrad/|gpugrad-[\w.]+\.dist-info/", name)}
     assert not strays and not any("__pycache__" in name for name in names)

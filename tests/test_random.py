@@ -288,6 +288,7 @@ def test_permutation(stream):
 
 # The functions and methods -----------------------------------------------------------------------
 
+@pytest.mark.usefixtures("on_each_device")
 def test_like_functions_take_the_order_in_memory():
     x = torch.zeros(3, 20).t()
     torch.manual_seed(1)
@@ -298,6 +299,7 @@ def test_like_functions_take_the_order_in_memory():
     assert torch.randint_like(x, 3, 4).tolist() == torch.full_like(x, 3).tolist()
 
 
+@pytest.mark.usefixtures("on_each_device")
 def test_fill_of_a_leaf():
     x = torch.zeros(3, requires_grad=True)
     for fill in (x.uniform_, x.normal_, x.bernoulli_, x.random_, x.exponential_):
@@ -318,6 +320,7 @@ def test_fill_of_a_leaf():
     (lambda x: x.random_(4), "RandomBackward1"),
     (lambda x: x.random_(2, 4), "RandomBackward0"),
 ])
+@pytest.mark.usefixtures("on_each_device")
 def test_fill_of_a_result_forgets_its_history(fill, node):
     x = torch.ones(3, requires_grad=True)
     y = fill(x * 2)
@@ -326,6 +329,7 @@ def test_fill_of_a_result_forgets_its_history(fill, node):
     assert x.grad.tolist() == [0, 0, 0]
 
 
+@pytest.mark.usefixtures("on_each_device")
 def test_fill_of_a_part_keeps_the_gradient_of_the_rest():
     x = torch.ones(3, requires_grad=True)
     y = x * 2
@@ -334,6 +338,7 @@ def test_fill_of_a_part_keeps_the_gradient_of_the_rest():
     assert x.grad.tolist() == [0, 0, 10]
 
 
+@pytest.mark.usefixtures("on_each_device")
 def test_parameters_of_a_distribution_get_zero_gradients():
     mean, std = torch.zeros(2, 1, requires_grad=True), torch.ones(3, requires_grad=True)
     y = torch.normal(mean, std)
@@ -344,6 +349,7 @@ def test_parameters_of_a_distribution_get_zero_gradients():
     assert torch.bernoulli(p).grad_fn.name() == "BernoulliBackward0"
 
 
+@pytest.mark.usefixtures("on_each_device")
 def test_bernoulli_with_probabilities():
     p = torch.tensor([0.0, 1.0, 0.0])
     assert torch.bernoulli(p).tolist() == p.tolist()
@@ -352,6 +358,7 @@ def test_bernoulli_with_probabilities():
     assert torch.ones(3, dtype=torch.int64).bernoulli_(1.0).dtype is torch.int64
 
 
+@pytest.mark.usefixtures("on_each_device")
 def test_normal_of_numbers_and_tensors():
     assert torch.normal(2.0, 0.0, (2, 2)).tolist() == [[2, 2], [2, 2]]
     assert torch.normal(torch.tensor([1.0, 5.0]), 0.0).tolist() == [1, 5]

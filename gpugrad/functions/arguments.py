@@ -11,6 +11,7 @@ import numpy as np
 
 from gpugrad import dtypes
 from gpugrad._tensor import Tensor
+from gpugrad.autograd.out import into
 from gpugrad.autograd.rules import tensors as T
 
 
@@ -58,11 +59,15 @@ def sizes_of(sizes: tuple[Any, ...], name: str) -> tuple[int, ...]:
 
 
 def public(fn: Any) -> Any:
-    """fn as users call it: axis and keepdims may stand for dim and keepdim, and an argument that
-    should have been a Tensor is a TypeError that names it."""
+    """fn as users call it: with ``out``; axis and keepdims may stand for dim and keepdim; an
+    argument that should have been a Tensor is a TypeError that names it."""
     @functools.wraps(fn)
     def checked(*args: Any, **kw: Any) -> Any:
         if kw:
+            if kw.get("out") is not None:
+                target = kw.pop("out")
+                return into(target, checked(*args, **kw), fn.__name__)
+            kw.pop("out", None)
             if "axis" in kw:
                 kw["dim"] = kw.pop("axis")
             if "keepdims" in kw:
@@ -98,13 +103,16 @@ def number_of(value: Any, dtype: np.dtype[Any]) -> Any:
     kind = dtype.kind
     if kind == "b":
         return bool(value)
-    if kind in "iu":
+    if isinstance(value, complex) and kind != "c":
+        if value.imag == 0:
+            return number_of(value.real, dtype)
+    elif kind in "iu":
         top = np.iinfo(dtype).max
         if (-top if kind == "u" else -top - 1) <= value <= top:
             return int(value) & top if kind == "u" else int(value)
     elif kind == "c" or dtype.itemsize == 2 or not math.isfinite(value):
         return value
-    elif abs(value) <= np.finfo(dtype).max:
+    elif abs(value) <= dtypes.largest(dtype):
         return value
     name = _C_NAMES.get(dtype.name, f"{dtype.name}_t")
     raise RuntimeError(f"value cannot be converted to type {name} without overflow: {value}")
@@ -114,7 +122,7 @@ def cast(x: Tensor, dtype: Any) -> Tensor:
     """x in a dtype of NumPy's, itself if it has it; without history if that is of integers."""
     if x._a.dtype == dtype:
         return x
-    return T.to(x if dtype.kind in "fc" else x.detach(), dtype=dtype)
+    return T.to(x if dtype.kind in dtypes.INEXACT else x.detach(), dtype=dtype)
 
 
 def as_(x: Tensor, dtype: Any) -> Tensor:
@@ -150,12 +158,6 @@ def check_written(x: Tensor, *others: Tensor) -> None:
     if shape != x._a.shape:
         raise RuntimeError(f"output with shape {list(x._a.shape)} doesn't match the broadcast "
                            f"shape {list(shape)}")
-
-
-def no_out(name: str, out: Any) -> None:
-    if out is not None:
-        raise NotImplementedError(f"{name}(out=) is not supported: assign the result, as in "
-                                  f"out.copy_(torch.{name}(...))")
 
 
 class ReturnType(tuple[Any, ...]):

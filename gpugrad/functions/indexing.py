@@ -9,18 +9,23 @@ from typing import Any
 import numpy as np
 
 from gpugrad import dtypes
-from gpugrad._tensor import Tensor, wrap
+from gpugrad._tensor import Tensor, bump, wrap
 from gpugrad.autograd.entry import NUMBERS
+from gpugrad.autograd.grad_mode import no_grad
+from gpugrad.autograd.inplace import is_recorded
 from gpugrad.autograd.rules import tensors as T
 from gpugrad.autograd.transfer import to_backend
 from gpugrad.functions.arguments import cast, check_written, dim_of, number_of
-from gpugrad.functions.shape import broadcast_tensors, expand
+from gpugrad.functions.shape import expand
+from gpugrad.parsing import check_array
 
 _ALL = slice(None)
 _LISTED = ("Using a non-tuple sequence for multidimensional indexing is deprecated and will be "
            "changed in pytorch 2.9; use x[tuple(seq)] instead of x[seq]. In pytorch 2.9 this will "
            "be interpreted as tensor index, x[torch.tensor(seq)], which will result either in an "
            "error or a different result")
+_NUMBERS = frozenset((int, float, bool))
+_INDICES = frozenset(np.dtype(n) for n in ("int64", "int32", "uint8", "bool"))
 _BYTES = "indexing with dtype torch.uint8 is now deprecated, please use a dtype torch.bool instead."
 
 
@@ -40,7 +45,7 @@ def _part(x: Tensor, k: Any) -> Any:
             return operator.index(k)
         k = wrap(_as_array(k))
     kind = k._a.dtype.kind
-    if kind not in "iub":
+    if k._a.dtype not in _INDICES:
         raise IndexError("tensors used as indices must be long, int, byte or bool tensors")
     if k._a.dtype == np.uint8:
         warnings.warn(_BYTES, UserWarning, stacklevel=5)
@@ -56,16 +61,21 @@ def _part(x: Tensor, k: Any) -> Any:
 
 
 def _as_array(k: Any) -> np.ndarray[Any, Any]:
+    """A part of a key that is a sequence or a NumPy array, as an array of a dtype for indices."""
+    if isinstance(k, str):
+        raise TypeError("new(): invalid data type 'str': a str is no index")
     try:
         a = np.asarray(k)
     except ValueError as e:
         raise IndexError(f"an index must be a rectangular sequence: {e}") from None
     if a.size == 0 and not isinstance(k, np.ndarray):
         a = a.astype(np.int64)
+    if a.dtype.kind in "US":
+        check_array(a)
     if a.dtype.kind not in "iub":
         raise IndexError("only integers, slices (`:`), ellipsis (`...`), None and long or byte "
                          f"Variables are valid indices (got {type(k).__name__})")
-    return a
+    return a if a.dtype in _INDICES else a.astype(np.int64)
 
 
 def _is_mask(k: Any) -> bool:
@@ -191,18 +201,30 @@ def setitem(x: Tensor, key: Any, value: Any) -> None:
     """x[key] = value"""
     if key is False:                             # stands for no elements
         return
-    value = _as_value(x, value)
     whole = key is Ellipsis or (isinstance(key, slice) and key == _ALL)
     part, indices = (x, []) if whole else _basic(x, key)
     if not indices:
-        shape = part._a.shape
+        if type(value) in _NUMBERS and not is_recorded(part, (part,)):
+            T.fill_(part, value=number_of(value, x._a.dtype))
+            return
+        value, shape = _as_value(x, value), part._a.shape
         while value._a.ndim > len(shape) and value._a.shape[0] == 1:
             value = T.select(value, dim=0, index=0)
-        copy_(part, value if value._a.shape == shape else expand(value, shape))
+        same = value._a.shape == shape or not value._a.ndim        # copy_ broadcasts
+        copy_(part, value if same else expand(value, shape))
         return
-    if value._a.dtype != x._a.dtype and not value._a.ndim:
+    value = _as_value(x, value)
+    if value._a.dtype != x._a.dtype and value._a.size == 1 and _only_a_mask(x, key):
         value = cast(value, x._a.dtype)
     _put(part, indices, value)
+
+
+def _only_a_mask(x: Tensor, key: Any) -> bool:
+    """Is one mask all there is of tensors in a key? Then PyTorch fills, and converts the value."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        tensors = [k for k in _parts(x, key) if isinstance(k, Tensor)]
+    return len(tensors) == 1 and _is_mask(tensors[0])
 
 
 def _put(x: Tensor, indices: Any, value: Tensor, accumulate: bool = False) -> Tensor:
@@ -232,16 +254,34 @@ def copy_(x: Tensor, src: Any, non_blocking: bool = False) -> Tensor:
         raise TypeError("copy_(): argument 'other' (position 1) must be Tensor, not "
                         f"{type(src).__name__}")
     if src._be is not x._be:
-        src = to_backend(src, x._be)
+        if non_blocking and _sent_to_pinned(x, src):
+            return x
+        src = to_backend(src, x._be, non_blocking and x.is_cuda)
     check_written(x, src)
-    return T.copy_(x, src if x._a.dtype.kind in "fc" else src.detach())
+    return T.copy_(x, src if x._a.dtype.kind in dtypes.INEXACT else src.detach())
+
+
+def _sent_to_pinned(x: Tensor, src: Tensor) -> bool:
+    """Start copying src to x, which is pinned; False if there is more to it than moving bytes."""
+    plain = x._edge is None and src._edge is None and x._a.dtype == src._a.dtype \
+        and x._a.shape == src._a.shape
+    if not plain or not src._be.into_host(src._a, x._a):
+        return False
+    bump(x)
+    return True
 
 
 def index_put_(x: Tensor, indices: Any, values: Tensor, accumulate: bool = False) -> Tensor:
     """x[indices] = values, or += with accumulate, where repeated indices add up."""
+    if not isinstance(indices, tuple | list):
+        raise TypeError("index_put_(): argument 'indices' (position 1) must be tuple of Tensors, "
+                        f"not {type(indices).__name__}")
     parts: list[Any] = []
-    for k in indices:
-        parts += [None] if k is None else _places(x, len(parts), _part(x, k))
+    for i, k in enumerate(indices):
+        if not isinstance(k, Tensor):
+            raise TypeError(f"expected Tensor as element {i} in argument 0, but got "
+                            f"{type(k).__name__}")
+        parts += _places(x, len(parts), _part(x, k) if k._a.ndim else k)
     return _put(x, parts, values, accumulate)
 
 
@@ -258,114 +298,124 @@ def index_select(input: Tensor, dim: int, index: Tensor) -> Tensor:
     if index._a.dtype not in (np.int64, np.int32):
         raise RuntimeError("index_select(): Expected dtype int32 or int64 for index")
     shape = input._a.shape or (1,)
-    if _outside(index, shape[d]) is not None:
-        raise IndexError(f"index out of range in self: {_outside(index, shape[d])} along dimension "
-                         f"{d} of size {shape[d]}")
+    bad = index_out_of(index, shape[d])
+    if bad is not None:
+        raise IndexError(f"index out of range in self: {bad} along dimension {d} of size "
+                         f"{shape[d]}")
     out = T.index_select(input if input._a.ndim else input.reshape(1), index.reshape(-1), dim=d)
     return out if input._a.ndim else out.reshape(())
 
 
-def _outside(index: Tensor, n: int) -> Any:
-    """An index that isn't in 0 to n - 1, or None. CUDA indices aren't read."""
+def index_add_(x: Tensor, dim: int, index: Tensor, source: Tensor, *, alpha: Any = 1) -> Tensor:
+    """Add alpha * source to x at a vector of indices of one dim; repeated indices add up."""
+    d, source = _check_index_add(x, dim, index, source, alpha)
+    if not x._a.ndim:
+        return x.add_(source)
+    return T.index_add_(x, index.reshape(-1), source, dim=d)
+
+
+def index_add(input: Tensor, dim: int, index: Tensor, source: Tensor, *, alpha: Any = 1) -> Tensor:
+    d, source = _check_index_add(input, dim, index, source, alpha)
+    if not input._a.ndim:
+        return input + source
+    return T.index_add(input, index.reshape(-1), source, dim=d)
+
+
+def _check_index_add(x: Tensor, dim: int, index: Tensor, source: Tensor,
+                     alpha: Any) -> tuple[int, Tensor]:
+    """The dim, and alpha * source."""
+    d = dim_of(dim, x._a.ndim)
+    if index._a.ndim > 1:
+        raise IndexError("index_add_(): Index is supposed to be a vector, but got dim: "
+                         f"{index._a.ndim} with type: {dtypes.type_name(index._a.dtype)} and size: "
+                         f"{list(index._a.shape)}")
+    if index._a.dtype not in (np.int64, np.int32):
+        raise RuntimeError("index_add_(): Expected dtype int32/int64 for index but got: "
+                           f"{dtypes.type_name(index._a.dtype)}")
+    if source._a.dtype != x._a.dtype:
+        raise RuntimeError("index_add_(): self "
+                           f"({dtypes.type_name(x._a.dtype)}) and source "
+                           f"({dtypes.type_name(source._a.dtype)}) must have the same scalar type")
+    m = source._a.shape[d] if source._a.ndim else 1
+    if index._a.size != m:
+        raise RuntimeError(f"index_add_(): Number of indices ({index._a.size}) should be equal to "
+                           f"source.size(dim): ({m}), for dim: {d}")
+    others = [s[:d] + s[d + 1:] for s in (x._a.shape, source._a.shape)]
+    if others[0] != others[1]:
+        raise RuntimeError("source tensor shape must match self tensor shape, excluding the "
+                           f"specified dimension. Got self.shape = {list(x._a.shape)} "
+                           f"source.shape = {list(source._a.shape)}")
+    n = x._a.shape[d] if x._a.ndim else 1
+    bad = index_out_of(index, n)
+    if bad is not None:
+        raise RuntimeError(f"index {bad} is out of bounds for dimension {d} with size {n}")
+    return d, source if alpha == 1 else source * alpha
+
+
+def embedding(weight: Tensor, indices: Tensor, padding_idx: int = -1,
+              scale_grad_by_freq: bool = False, sparse: bool = False) -> Tensor:
+    """weight (n, d) at indices (...): (..., d). padding_idx, from 0 on: a row without gradient."""
+    if sparse:
+        raise NotImplementedError("embedding(sparse=True) is not supported: leave it out, and the "
+                                  "gradient is a dense tensor")
+    if indices._a.dtype not in (np.int64, np.int32):
+        raise RuntimeError("Expected tensor for argument #1 'indices' to have one of the "
+                           f"following scalar types: Long, Int; but got {indices.type()} instead "
+                           "(while checking arguments for embedding)")
+    if weight._a.ndim != 2:
+        raise RuntimeError("'weight' must be 2-D")
+    if index_out_of(indices, weight._a.shape[0]) is not None:
+        raise IndexError("index out of range in self")
+    return T.embedding(weight, indices, padding_idx=padding_idx,
+                       scale_grad_by_freq=scale_grad_by_freq)
+
+
+@no_grad()
+def embedding_renorm_(weight: Tensor, indices: Tensor, max_norm: float,
+                      norm_type: float = 2.0) -> Tensor:
+    """Scale the rows of weight that indices name, in place, to a norm of max_norm at most."""
+    flat = indices.reshape(-1)
+    rows = T.embedding(weight, flat)
+    norms = rows.norm(norm_type, 1, keepdim=True)
+    longer = T.where(norms > max_norm, max_norm / (norms + 1e-7), norms.new_ones(()))
+    return index_put_(weight, (flat,), rows * longer)
+
+
+def index_out_of(index: Tensor, n: int, low: int = 0) -> Any:
+    """An index that isn't in low to n - 1, or None. CUDA indices aren't read."""
     a = index._a
-    if index._be.index or not a.size or (a.min() >= 0 and a.max() < n):
+    if index._be.index or not a.size or (a.min() >= low and a.max() < n):
         return None
-    return a[(a < 0) | (a >= n)].flat[0]
+    return a[(a < low) | (a >= n)].flat[0]
 
 
-def _check_index(x: Tensor, dim: int, index: Tensor, name: str) -> int:
+def positions_of(x: Tensor, dim: int, index: Tensor, name: str) -> int:
+    """The dim, after the checks of an index for gather and scatter."""
     if index._a.dtype.kind not in "iu":
         raise RuntimeError(f"{name}(): Expected dtype int32/int64 for index")
-    if index._a.ndim != x._a.ndim:
+    if max(index._a.ndim, 1) != max(x._a.ndim, 1):
         raise RuntimeError("Index tensor must have the same number of dimensions as "
                            + ("self" if name.startswith("scatter") else "input") + " tensor")
     d = dim_of(dim, x._a.ndim)
     n = x._a.shape[d] if x._a.ndim else 1
-    bad = _outside(index, n)
+    bad = index_out_of(index, n)
     if bad is not None:
         raise RuntimeError(f"index {bad} is out of bounds for dimension {d} with size {n}")
     return d
 
 
-def gather(input: Tensor, dim: int, index: Tensor) -> Tensor:
+def gather(input: Tensor, dim: int, index: Tensor, *, sparse_grad: bool = False) -> Tensor:
     """out[i][j] = input[index[i][j]][j] for dim 0, and so on."""
-    d = _check_index(input, dim, index, "gather")
-    if not input._a.ndim:
-        return T.gather(input.reshape(1), index.reshape(1), dim=0).reshape(())
+    if sparse_grad:
+        raise NotImplementedError("gather(sparse_grad=True) is not supported: leave it out, and "
+                                  "the gradient is a dense tensor")
+    d = positions_of(input, dim, index, "gather")
+    if not (input._a.ndim and index._a.ndim):
+        out = T.gather(input.reshape(-1), index.reshape(-1), dim=0)
+        return out.reshape(index._a.shape)
     for k, (i, n) in enumerate(zip(index._a.shape, input._a.shape)):
         if k != d and i > n:
             raise RuntimeError(f"Size does not match at dimension {k} expected index "
                                f"{list(index._a.shape)} to be no larger than self "
                                f"{list(input._a.shape)} apart from dimension {d}")
     return T.gather(input, index, dim=d)
-
-
-def _check_scatter(x: Tensor, dim: int, index: Tensor, src: Any, name: str) -> int:
-    """The dim, after checks of everything that scatter and scatter_add are given."""
-    d = _check_index(x, dim, index, name)
-    tensor = isinstance(src, Tensor)
-    if tensor and src._a.dtype != x._a.dtype:
-        raise RuntimeError("scatter(): Expected self.dtype to be equal to src.dtype")
-    for k, i in enumerate(index._a.shape):
-        if (k != d and i > x._a.shape[k]) or (tensor and i > src._a.shape[k]):
-            raise RuntimeError(f"Expected index {list(index._a.shape)} to be no larger than self "
-                               f"{list(x._a.shape)} apart from dimension {d}"
-                               + (" and to be no larger size than src "
-                                  f"{list(src._a.shape)}" if tensor else ""))
-    return d
-
-
-def scatter_add(input: Tensor, dim: int, index: Tensor, src: Tensor) -> Tensor:
-    """input with src added at index along dim; repeated positions add up."""
-    d = _check_scatter(input, dim, index, src, "scatter_add")
-    return T.scatter_add(input, index, src, dim=d)
-
-
-def scatter_add_(x: Tensor, dim: int, index: Tensor, src: Tensor) -> Tensor:
-    return T.scatter_add_(x, index, src, dim=_check_scatter(x, dim, index, src, "scatter_add"))
-
-
-def scatter_(x: Tensor, dim: int, index: Tensor, src: Any = None, *, value: Any = None,
-             reduce: str | None = None) -> Tensor:
-    """Write src, a tensor or a number, at index along dim; reduce="add" adds it."""
-    if reduce is not None and reduce != "add":
-        raise NotImplementedError(f"scatter(reduce={reduce!r}) is not supported: only 'add' is")
-    src = value if src is None else src
-    d = _check_scatter(x, dim, index, src, "scatter")
-    if isinstance(src, Tensor):
-        values = src[tuple([slice(n) for n in index._a.shape])]
-    else:
-        values = _as_value(x, src)
-    xp = x._be.xp
-    where = [wrap(xp.arange(n).reshape((-1,) + (1,) * (index._a.ndim - k - 1)), x._be)
-             for k, n in enumerate(index._a.shape)]
-    where[d] = index
-    return T.index_put_(x, values, *where, accumulate=reduce == "add")
-
-
-def scatter(input: Tensor, dim: int, index: Tensor, src: Any = None, *, value: Any = None,
-            reduce: str | None = None) -> Tensor:
-    return scatter_(input.clone(), dim, index, src, value=value, reduce=reduce)
-
-
-def nonzero(input: Tensor, *, as_tuple: bool = False) -> Any:
-    """The indices of the elements that are not zero: (n, dims), or one tensor per dim."""
-    be, a = input._be, input._a
-    found = be.xp.stack((a if a.ndim else a.reshape(1)).nonzero())
-    if as_tuple:
-        return tuple([wrap(i, be) for i in found])
-    return wrap(found.T if a.ndim else found.T[:, :0], be)
-
-
-def masked_select(input: Tensor, mask: Tensor) -> Tensor:
-    """The elements where the mask holds, as a vector."""
-    if mask._a.dtype.kind != "b":
-        raise RuntimeError("masked_select: expected BoolTensor for mask")
-    m, x = broadcast_tensors(mask, input)
-    return getitem(x, m)
-
-
-def take(input: Tensor, index: Tensor) -> Tensor:
-    """Elements by their place in the flattened tensor."""
-    return getitem(input.reshape(-1), index)
-

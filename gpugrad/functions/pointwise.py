@@ -15,7 +15,6 @@ from gpugrad.functions.arguments import (
     cast,
     check_written,
     common,
-    no_out,
     number_of,
 )
 
@@ -68,9 +67,8 @@ def _scaled(x: Any, y: Any, alpha: Number) -> Any:
     return T.scale(cast(y, dtype), number=alpha) if isinstance(y, Tensor) else y * alpha
 
 
-def add(input: Tensor, other: Any, *, alpha: Number = 1, out: Any = None) -> Tensor:
+def add(input: Tensor, other: Any, *, alpha: Number = 1) -> Tensor:
     """input + alpha * other"""
-    no_out("add", out)
     return _checked(T.add, input, _scaled(input, other, alpha), "add")
 
 
@@ -99,9 +97,8 @@ def minus(x: Tensor, y: Any) -> Any:
     return T.sub(x, y)
 
 
-def sub(input: Tensor, other: Any, *, alpha: Number = 1, out: Any = None) -> Tensor:
+def sub(input: Tensor, other: Any, *, alpha: Number = 1) -> Tensor:
     """input - alpha * other"""
-    no_out("sub", out)
     _no_bools(input, other)
     return _checked(T.sub, input, _scaled(input, other, alpha), "sub")
 
@@ -149,9 +146,8 @@ def positive(input: Tensor) -> Tensor:
 # Products and quotients --------------------------------------------------------------------------
 
 
-def mul(input: Tensor, other: Any, *, out: Any = None) -> Tensor:
+def mul(input: Tensor, other: Any) -> Tensor:
     """input * other"""
-    no_out("mul", out)
     return _checked(T.mul, input, other, "mul")
 
 
@@ -162,13 +158,12 @@ def _quotient(rounding_mode: str | None, x: Any, y: Any) -> str:
     if rounding_mode not in ("floor", "trunc"):
         raise RuntimeError("div expected rounding_mode to be one of None, 'trunc', or 'floor' but "
                            f"found '{rounding_mode}'")
-    _check_divisor(x, y)
+    _check_divisor("div_" + rounding_mode, x, y)
     return "div_" + rounding_mode
 
 
-def div(input: Tensor, other: Any, *, rounding_mode: str | None = None, out: Any = None) -> Tensor:
+def div(input: Tensor, other: Any, *, rounding_mode: str | None = None) -> Tensor:
     """input / other; rounding_mode "floor" or "trunc" rounds, and keeps integer dtypes."""
-    no_out("div", out)
     return _checked(getattr(T, _quotient(rounding_mode, input, other)), input, other, "div")
 
 
@@ -181,13 +176,21 @@ def true_divide(input: Tensor, other: Any) -> Tensor:
     return div(input, other)
 
 
+def true_divide_(x: Tensor, other: Any) -> Tensor:
+    return div_(x, other)
+
+
 def rdiv(x: Tensor, y: Any) -> Any:
     """number / tensor"""
     return T.mul(T.reciprocal(x), y)
 
 
-def _check_divisor(x: Any, y: Any) -> None:
+def _check_divisor(name: str, x: Any, y: Any) -> None:
     """An integer divided by zero raises; on CUDA zeros in a tensor aren't looked for."""
+    if _is_bool(x) and _is_bool(y):
+        kernel = name.rstrip("_").replace("floor_divide", "div_floor")
+        raise NotImplementedError(f"\"{kernel}_cpu\" not implemented for 'Bool': convert to "
+                                  "integers")
     if isinstance(y, Tensor):
         zero = y._be.index == 0 and y._a.dtype.kind in "iub" and not y._a.all()
     else:
@@ -200,7 +203,10 @@ def _dividing(name: str) -> tuple[Any, Any]:
     """A function for an op that refuses to divide integers by zero, and its method in place."""
     def make(name: str, entry: Any) -> Any:
         def divide(input: Any, other: Any) -> Tensor:
-            _check_divisor(input, other)
+            if name == "fmod" and not isinstance(input, Tensor):
+                raise TypeError("fmod(): argument 'input' (position 1) must be Tensor, not "
+                                f"{type(input).__name__}")
+            _check_divisor(name, input, other)
             return _checked(entry, input, other, name)
         divide.__name__ = divide.__qualname__ = name
         divide.__doc__ = entry.__doc__
@@ -249,7 +255,7 @@ def _lerp(entries: tuple[Any, Any], x: Tensor, end: Tensor, weight: Any) -> Tens
         name, t = ("end", end) if end._a.dtype != x._a.dtype else ("weight", weight)
         raise RuntimeError(f"expected dtype {type_name(x._a.dtype).lower()} for `{name}` but got "
                            f"dtype {type_name(t._a.dtype).lower()}")
-    if x._a.dtype.kind not in "fc":
+    if x._a.dtype.kind not in dtypes.INEXACT:
         raise _unsupported("lerp_kernel_scalar", x)
     by_tensor, by_number = entries
     if isinstance(weight, Tensor):
@@ -270,9 +276,8 @@ def lerp_(x: Tensor, end: Tensor, weight: Any) -> Tensor:
 # Powers and rounding -----------------------------------------------------------------------------
 
 
-def pow(input: Any, exponent: Any, *, out: Any = None) -> Tensor:
+def pow(input: Any, exponent: Any) -> Tensor:
     """input to the power of exponent; either may be a number."""
-    no_out("pow", out)
     r = power(input, exponent) if isinstance(input, Tensor) else rpow(exponent, input)
     if r is NotImplemented:
         raise TypeError(f"pow(): argument 'exponent' (position 2) must be Tensor or Number, not "
@@ -290,9 +295,15 @@ def _power_dtype(x: Tensor, y: Any) -> np.dtype[Any]:
 def power(x: Tensor, y: Any) -> Any:
     """The ** operator."""
     if isinstance(y, Tensor):
+        if x._a.dtype is _BOOL and y._a.dtype is _BOOL:
+            raise NotImplementedError("\"pow\" not implemented for 'Bool': convert to integers")
         return T.pow(x, y)
     if not isinstance(y, Number):
         return NotImplemented
+    if y is True or y is False:
+        if x._a.dtype is _BOOL:
+            return T.logical_or(x, not y)
+        y = int(y)
     return T.pow_number(cast(x, _power_dtype(x, y)), exponent=y)
 
 
@@ -329,15 +340,22 @@ def square_(x: Tensor) -> Tensor:
     return pow_(x, 2)
 
 
+def _round(entries: tuple[Any, Any], x: Tensor, decimals: int) -> Tensor:
+    whole, to_decimals = entries
+    if decimals == 0:
+        return whole(x)
+    if x._a.dtype.kind not in dtypes.FLOATING:
+        raise _unsupported("round_cpu", x)
+    return to_decimals(x, decimals=decimals)
+
+
 def round(input: Tensor, *, decimals: int = 0) -> Tensor:
     """To the nearest number with so many decimals, halves to even; negative ones round to tens."""
-    if decimals == 0:
-        return T.round(input)
-    if input._a.dtype.kind in "iub":
-        raise _unsupported("round_cpu", input)
-    if decimals < 0:
-        return T.scale(T.round(T.divide_by(input, number=10 ** -decimals)), number=10 ** -decimals)
-    return T.divide_by(T.round(T.scale(input, number=10 ** decimals)), number=10 ** decimals)
+    return _round((T.round, T.round_decimals), input, decimals)
+
+
+def round_(x: Tensor, *, decimals: int = 0) -> Tensor:
+    return _round((T.round_, T.round_decimals_), x, decimals)
 
 
 # Bounds and choices ------------------------------------------------------------------------------
@@ -386,6 +404,14 @@ def clamp_min(input: Tensor, min: Any) -> Tensor:
 
 def clamp_max(input: Tensor, max: Any) -> Tensor:
     return clamp(input, max=max)
+
+
+def clamp_min_(x: Tensor, min: Any) -> Tensor:
+    return clamp_(x, min=min)
+
+
+def clamp_max_(x: Tensor, max: Any) -> Tensor:
+    return clamp_(x, max=max)
 
 
 def where(condition: Tensor, input: Any = None, other: Any = None) -> Any:
@@ -469,6 +495,9 @@ def isclose(input: Tensor, other: Tensor, rtol: float = 1e-05, atol: float = 1e-
     if input._a.dtype != other._a.dtype:
         raise RuntimeError(f"{type_name(input._a.dtype)} did not match "
                            f"{type_name(other._a.dtype)}")
+    for name, value in (("rtol", rtol), ("atol", atol)):
+        if value < 0:
+            raise RuntimeError(f"{name} must be greater than or equal to zero, but got {value}")
     return wrap(input._be.xp.isclose(input._a, other._a, rtol, atol, equal_nan), input._be)
 
 

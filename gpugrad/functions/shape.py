@@ -1,17 +1,17 @@
 """Views and rearrangements with PyTorch's arguments."""
 from __future__ import annotations
 
+import itertools
 import math
 import weakref
 from collections.abc import Sequence
 from typing import Any
 
 from gpugrad import dtypes
-from gpugrad._state import state
 from gpugrad._tensor import Tensor, wrap
 from gpugrad.autograd.rules import tensors as T
 from gpugrad.functions.arguments import broadcast_shape, common, dim_of, dims_of, sizes_of
-from gpugrad.layouts import channels_last, contiguous_format, preserve_format
+from gpugrad.layouts import ORDERS, contiguous_format, preserve_format
 from gpugrad.ops.shape import check_expand
 
 
@@ -57,14 +57,24 @@ def view(input: Tensor, *shape: Any, dtype: dtypes.dtype | None = None) -> Tenso
 
 
 def _view_as_dtype(x: Tensor, dtype: dtypes.dtype) -> Tensor:
-    if x._edge is not None and state.recording and dtype.np.kind in "fc":
-        raise NotImplementedError("view(dtype) of a tensor that requires grad is not supported: "
-                                  "detach() it")
-    try:
-        return wrap(x._a.view(dtype.np), x._be, None, x._ver)
-    except ValueError as e:
-        raise RuntimeError(f"view(): a tensor of shape {list(x._a.shape)} and dtype {x.dtype} "
-                           f"can't be read as {dtype}: {e}") from None
+    """As in PyTorch without history."""
+    a, have, want = x._a, x._a.dtype.itemsize, dtype.np.itemsize
+    if have != want:
+        both = f"to view {dtypes.type_name(a.dtype)} as {dtypes.type_name(dtype.np)} (different " \
+            "element sizes)"
+        if not a.ndim:
+            raise RuntimeError(f"self.dim() cannot be 0 {both}")
+        steps, n, times = x.stride(), a.shape[-1], want // have
+        if times > 1:
+            parts = [("size(-1)", n), ("storage_offset()", x.storage_offset()),
+                     *[(f"stride({d})", s) for d, s in enumerate(steps[:-1])]]
+            for what, value in parts:
+                if value % times:
+                    raise RuntimeError(f"self.{what} must be divisible by {times} {both}, but got "
+                                       f"{value}")
+        if steps[-1] != 1 and n > 1:
+            raise RuntimeError(f"self.stride(-1) must be 1 {both}, but got {steps[-1]}")
+    return wrap(a.view(dtype.np), x._be, None, x._ver)
 
 
 def view_as(input: Tensor, other: Tensor) -> Tensor:
@@ -128,7 +138,14 @@ def expand(input: Tensor, *sizes: Any) -> Tensor:
                            f"({len(have)})")
     check_expand(have, want)
     shape = tuple([have[i - extra] if n == -1 else n for i, n in enumerate(want)])
-    return T.expand(input, shape=shape)
+    return _expanded(input, shape)
+
+
+def _expanded(x: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """x expanded, and as writable as x is: writes check on their own for elements in one place."""
+    out = T.expand(x, shape=shape)
+    x._be.writable(out._a)
+    return out
 
 
 def expand_as(input: Tensor, other: Tensor) -> Tensor:
@@ -142,7 +159,7 @@ def broadcast_to(input: Tensor, size: Sequence[int]) -> Tensor:
 def broadcast_tensors(*tensors: Tensor) -> tuple[Tensor, ...]:
     """All of them expanded to their common shape; those that have it are returned as they are."""
     shape = broadcast_shape(*tensors)
-    return tuple([t if t._a.shape == shape else T.expand(t, shape=shape) for t in tensors])
+    return tuple([t if t._a.shape == shape else _expanded(t, shape) for t in tensors])
 
 
 def permute(input: Tensor, *dims: Any) -> Tensor:
@@ -301,17 +318,60 @@ def split(input: Tensor, split_size_or_sections: Any, dim: int = 0) -> tuple[Ten
                                                 f"but got dimension size of {n}")
         sizes = [size] * (n // size) + [n % size] * (n % size > 0) if n else [0]
     else:
-        sizes = list(size)
-        if min(sizes, default=0) < 0:
-            raise RuntimeError("split_with_sizes expects split_sizes have only non-negative "
-                               f"entries, but got split_sizes={sizes}")
-        if sum(sizes) != n:
-            raise RuntimeError(f"split_with_sizes expects split_sizes to sum exactly to {n} (input "
-                               f"tensor's size at dimension {dim}), but got split_sizes={sizes}")
-    stops = [sum(sizes[:i + 1]) for i in range(len(sizes))]
+        return split_with_sizes(input, size, dim)
+    return _parts(T.split, "Split", input, sizes, d)
+
+
+def split_with_sizes(input: Tensor, split_sizes: Any, dim: int = 0) -> tuple[Tensor, ...]:
+    """Consecutive parts of a dim, of the sizes given, as views."""
+    d, sizes = _sections(input, split_sizes, dim)
+    return _parts(T.split_with_sizes, "SplitWithSizes", input, sizes, d)
+
+
+def _sections(input: Tensor, split_sizes: Any, dim: int) -> tuple[int, list[int]]:
+    if not input._a.ndim:
+        raise RuntimeError("split expects at least a 1-dimensional tensor")
+    d, sizes = dim_of(dim, input._a.ndim), list(split_sizes)
+    n = input._a.shape[d]
+    if min(sizes, default=0) < 0:
+        raise RuntimeError("split_with_sizes expects split_sizes have only non-negative entries, "
+                           f"but got split_sizes={sizes}")
+    if sum(sizes) != n:
+        raise RuntimeError(f"split_with_sizes expects split_sizes to sum exactly to {n} (input "
+                           f"tensor's size at dimension {dim}), but got split_sizes={sizes}")
+    return d, sizes
+
+
+def _parts(op: Any, name: str, x: Tensor, sizes: list[int], d: int) -> tuple[Tensor, ...]:
+    stops = list(itertools.accumulate(sizes))
     parts = [(T.slice_, {"dim": d, "start": s - k, "stop": s, "step": 1})
              for s, k in zip(stops, sizes)]
-    return _as_views(T.split(input, sizes=tuple(sizes), dim=d), input, parts, "Split")
+    return _as_views(op(x, sizes=tuple(sizes), dim=d), x, parts, name)
+
+
+def unsafe_split(input: Tensor, split_size: int, dim: int = 0) -> tuple[Tensor, ...]:
+    """split whose results share memory but are no views for autograd: write to them before the
+    rest is used, or not at all.
+    """
+    return T.unsafe_split(input, sizes=_even(input, split_size, dim),
+                          dim=dim_of(dim, input._a.ndim))
+
+
+def unsafe_split_with_sizes(input: Tensor, split_sizes: Any, dim: int = 0) -> tuple[Tensor, ...]:
+    """split_with_sizes without views for autograd, as unsafe_split."""
+    d, sizes = _sections(input, split_sizes, dim)
+    return T.unsafe_split(input, sizes=tuple(sizes), dim=d)
+
+
+def unsafe_chunk(input: Tensor, chunks: int, dim: int = 0) -> tuple[Tensor, ...]:
+    """chunk without views for autograd, as unsafe_split."""
+    return T.unsafe_split(input, dim=dim_of(dim, input._a.ndim),
+                          sizes=tuple([p._a.shape[dim] for p in
+                                       chunk(input.detach(), chunks, dim)]))
+
+
+def _even(x: Tensor, size: int, dim: int) -> tuple[int, ...]:
+    return tuple([p._a.shape[dim] for p in split(x.detach(), size, dim)])
 
 
 def split_method(self: Tensor, split_size: Any, dim: int = 0) -> tuple[Tensor, ...]:
@@ -349,7 +409,7 @@ def _promoted(tensors: Any, name: str) -> list[Tensor]:
     return common(*ts)
 
 
-def cat(tensors: Any, dim: int = 0, *, out: Any = None) -> Tensor:
+def cat(tensors: Any, dim: int = 0) -> Tensor:
     """Tensors one after the other along a dim."""
     ts = _promoted(tensors, "cat")
     if any(x._a.ndim == 0 for x in ts):
@@ -371,7 +431,7 @@ def cat(tensors: Any, dim: int = 0, *, out: Any = None) -> Tensor:
     return T.cat(*some, dim=d)
 
 
-def stack(tensors: Any, dim: int = 0, *, out: Any = None) -> Tensor:
+def stack(tensors: Any, dim: int = 0) -> Tensor:
     """Tensors of one shape along a new dim."""
     ts = _promoted(tensors, "stack")
     for i, x in enumerate(ts):
@@ -439,8 +499,12 @@ def contiguous(input: Tensor, memory_format: Any = contiguous_format) -> Tensor:
 
 
 def _in_order(x: Tensor, memory_format: Any) -> Tensor:
-    if memory_format is channels_last:
-        if x._a.ndim != 4:
-            raise RuntimeError("required rank 4 tensor to use channels_last format")
-        return T.permute(T.clone_in_order(T.permute(x, dims=(0, 2, 3, 1))), dims=(0, 3, 1, 2))
+    if memory_format in ORDERS:
+        order = ORDERS[memory_format]
+        if x._a.ndim != len(order):
+            raise RuntimeError(f"required rank {len(order)} tensor to use {memory_format.name} "
+                               "format")
+        return T.clone_ordered(x, order=order)
+    if memory_format is preserve_format:
+        raise RuntimeError("preserve memory format is unsupported by the contiguous operator")
     return T.clone_in_order(x)

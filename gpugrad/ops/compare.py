@@ -2,8 +2,26 @@
 from __future__ import annotations
 
 from gpugrad.autograd.op import composite, op
+from gpugrad.autograd.rules import g_dtype
+from gpugrad.dtypes import type_name
 
 # Bool results, no gradients -----------------------------------------------------------------------
+
+
+def ordered(ufunc, x, y, name):
+    """A ufunc that compares, of real numbers: NumPy puts complex ones in an order too."""
+    if x.dtype.kind == "c":
+        raise NotImplementedError(f"\"{name}_cpu\" not implemented for '{type_name(x.dtype)}': "
+                                  "complex numbers have no order")
+    return ufunc(x, y)
+
+
+def of_integers(ufunc, x, y, kinds, name):
+    """A ufunc of bits, for dtypes of these kinds."""
+    if x.dtype.kind not in kinds:
+        raise NotImplementedError(f"\"{name}_cpu\" not implemented for '{type_name(x.dtype)}': it "
+                                  "takes integers")
+    return ufunc(x, y)
 
 
 @op(promote=True)
@@ -18,22 +36,30 @@ class ne:
 
 @op(promote=True)
 class lt:
-    binary, ufunc = True, "less"
+    binary = True
+    def forward(be, x, y):
+        return ordered(be.xp.less, x, y, "lt")
 
 
 @op(promote=True)
 class le:
-    binary, ufunc = True, "less_equal"
+    binary = True
+    def forward(be, x, y):
+        return ordered(be.xp.less_equal, x, y, "le")
 
 
 @op(promote=True)
 class gt:
-    binary, ufunc = True, "greater"
+    binary = True
+    def forward(be, x, y):
+        return ordered(be.xp.greater, x, y, "gt")
 
 
 @op(promote=True)
 class ge:
-    binary, ufunc = True, "greater_equal"
+    binary = True
+    def forward(be, x, y):
+        return ordered(be.xp.greater_equal, x, y, "ge")
 
 
 @op(promote=True, inplace=True)
@@ -58,17 +84,23 @@ class logical_not:
 
 @op(promote=True, inplace=True)
 class bitwise_and:
-    binary, ufunc = True, "bitwise_and"
+    binary = True
+    def forward(be, x, y):
+        return of_integers(be.xp.bitwise_and, x, y, "iub", "bitwise_and")
 
 
 @op(promote=True, inplace=True)
 class bitwise_or:
-    binary, ufunc = True, "bitwise_or"
+    binary = True
+    def forward(be, x, y):
+        return of_integers(be.xp.bitwise_or, x, y, "iub", "bitwise_or")
 
 
 @op(promote=True, inplace=True)
 class bitwise_xor:
-    binary, ufunc = True, "bitwise_xor"
+    binary = True
+    def forward(be, x, y):
+        return of_integers(be.xp.bitwise_xor, x, y, "iub", "bitwise_xor")
 
 
 @op(inplace=True)
@@ -78,12 +110,16 @@ class bitwise_not:
 
 @op(promote=True, inplace=True)
 class bitwise_left_shift:
-    binary, ufunc = True, "left_shift"
+    binary = True
+    def forward(be, x, y):
+        return of_integers(be.xp.left_shift, x, y, "iu", "lshift")
 
 
 @op(promote=True, inplace=True)
 class bitwise_right_shift:
-    binary, ufunc = True, "right_shift"
+    binary = True
+    def forward(be, x, y):
+        return of_integers(be.xp.right_shift, x, y, "iu", "rshift")
 
 
 @op()
@@ -164,7 +200,10 @@ class masked_fill_with:
 @op("MaximumBackward0", promote=True)
 class maximum:
     """The larger of two; where they are equal each gets half of the gradient."""
-    ufunc = "maximum"
+    def forward(be, x, y):
+        if x.dtype.kind == "c":
+            raise RuntimeError("maximum not implemented for complex tensors.")
+        return be.xp.maximum(x, y)
     def grad_x(o, g, x, y):
         return o.share_of_extreme(g, o.lt(x, y), o.eq(x, y))
     def grad_y(o, g, x, y):
@@ -174,7 +213,10 @@ class maximum:
 @op("MinimumBackward0", promote=True)
 class minimum:
     """The smaller of two; where they are equal each gets half of the gradient."""
-    ufunc = "minimum"
+    def forward(be, x, y):
+        if x.dtype.kind == "c":
+            raise RuntimeError("minimum not implemented for complex tensors.")
+        return be.xp.minimum(x, y)
     def grad_x(o, g, x, y):
         return o.share_of_extreme(g, o.gt(x, y), o.eq(x, y))
     def grad_y(o, g, x, y):
@@ -191,6 +233,7 @@ def share_of_extreme(o, g, lost, tie):
 class clamp:
     """x held between two numbers, either of which may be None. At a bound the gradient is 1."""
     def forward(be, x, *, min=None, max=None):
+        refuse_complex(x)
         if min is not None:
             x = be.xp.maximum(x, be.number[min, x.dtype])
         if max is not None:
@@ -200,18 +243,29 @@ class clamp:
         return o.keep_within(g, x, min, max)
 
 
+def refuse_complex(x):
+    if x.dtype.kind == "c":
+        raise NotImplementedError("clamp is not supported for complex types")
+
+
 @composite
 def keep_within(o, g, x, min, max):
     """g where x is within two bounds, numbers or tensors or None, else 0."""
     if min is not None:
-        g = o.keep_where(g, o.ge(x, min))
-    return g if max is None else o.keep_where(g, o.le(x, max))
+        g = o.keep_where(g, o.ge(x, rounded(min, x)))
+    return g if max is None else o.keep_where(g, o.le(x, rounded(max, x)))
+
+
+def rounded(bound, x):
+    """A number in the dtype of x, which NumPy does itself for its own dtypes, but not bfloat16."""
+    return g_dtype(x).type(bound) if type(bound) in (int, float) else bound
 
 
 @op("ClampBackward0", fit=True, inplace=True)
 class clamp_between:
     """x held between two tensors, either of which may be None. At a bound x gets the gradient."""
     def forward(be, x, min=None, max=None):
+        refuse_complex(x)
         if min is not None:
             x = be.xp.maximum(x, min)
         if max is not None:

@@ -3,11 +3,12 @@
 In every op x is (n, c, h, w), w is (c_out, c / groups, kh, kw), g and the result of convolution are
 (n, c_out, oh, ow); stride, padding and dilation are pairs (rows, columns).
 
-Three ways to make it a GEMM. By columns: im2col lays out every window, kh * kw copies of the image,
-and each image is a product of its own; it takes any stride, and is what CUDA does best. By columns,
-merged: the columns of many small images side by side, in one product. By rows, for stride 1: the
-windows are cut along the rows only, kw copies, and kernel rows are found at whole-row offsets. That
-moves less memory, so on the CPU it is the fastest, save forward where few channels become many.
+Depthwise convolution has kernels of its own on CUDA (depthwise.py). All else is a GEMM, in one of
+three ways. By columns: im2col lays out every window, kh * kw copies of the image, and each image is
+a product of its own; it takes any stride, and is what CUDA does best. By columns, merged: the
+columns of many small images side by side, in one product. By rows, for stride 1: the windows are
+cut along the rows only, kw copies, and kernel rows are found at whole-row offsets. That moves less
+memory, so on the CPU it is the fastest, save forward where few channels become many.
 """
 from __future__ import annotations
 
@@ -16,6 +17,10 @@ from typing import Any
 
 from gpugrad.autograd.op import op
 from gpugrad.backend import columns
+from gpugrad.dtypes import HALF
+from gpugrad.ops import depthwise
+from gpugrad.ops.bias import add_bias
+from gpugrad.ops.reduction import summed
 
 ONE = (1, 1)
 ZERO = (0, 0)
@@ -25,12 +30,15 @@ ZERO = (0, 0)
 class convolution:
     """Cross-correlation of images with kernels, plus a bias per output channel."""
     def forward(be, x, w, bias=None, *, stride, padding, dilation, groups):
-        if x.dtype == be.xp.float16:
+        if x.dtype in HALF:
             out = forward(be, *in_float32(be, x, w, bias), stride, padding, dilation, groups)
             return out.astype(x.dtype)
         return forward(be, x, w, bias, stride, padding, dilation, groups)
     def cuda(be, x, w, bias=None, *, stride, padding, dilation, groups):
-        return forward_by_columns(be, x, w, bias, stride, padding, dilation, groups)
+        if depthwise.is_depthwise(be, x.dtype, w.shape, groups):
+            return depthwise.forward(be, x, w, bias, stride, padding, dilation)
+        out = forward_by_columns(be, x, w, None, stride, padding, dilation, groups)
+        return out if bias is None else add_bias(be, out, bias)
     def grad_x(o, g, w, x_shape, stride, padding, dilation, groups):
         return o.conv_grad_input(g, w, x_shape=x_shape, stride=stride, padding=padding,
                                  dilation=dilation, groups=groups)
@@ -45,11 +53,13 @@ class convolution:
 class conv_grad_input:
     """The gradient of convolution for x, whose shape is x_shape."""
     def forward(be, g, w, *, x_shape, stride, padding, dilation, groups):
-        if g.dtype == be.xp.float16:
+        if g.dtype in HALF:
             out = grad_input(be, *in_float32(be, g, w), x_shape, stride, padding, dilation, groups)
             return out.astype(g.dtype)
         return grad_input(be, g, w, x_shape, stride, padding, dilation, groups)
     def cuda(be, g, w, *, x_shape, stride, padding, dilation, groups):
+        if depthwise.is_depthwise(be, g.dtype, w.shape, groups):
+            return depthwise.grad_input(be, g, w, x_shape, stride, padding, dilation)
         return grad_input_by_columns(be, g, w, x_shape, stride, padding, dilation, groups)
     def grad_g(o, gg, w, stride, padding, dilation, groups):
         return o.convolution(gg, w, None, stride=stride, padding=padding, dilation=dilation,
@@ -63,11 +73,13 @@ class conv_grad_input:
 class conv_grad_weight:
     """The gradient of convolution for w, whose shape is w_shape."""
     def forward(be, g, x, *, w_shape, stride, padding, dilation, groups):
-        if g.dtype == be.xp.float16:
+        if g.dtype in HALF:
             out = grad_weight(be, *in_float32(be, g, x), w_shape, stride, padding, dilation, groups)
             return out.astype(g.dtype)
         return grad_weight(be, g, x, w_shape, stride, padding, dilation, groups)
     def cuda(be, g, x, *, w_shape, stride, padding, dilation, groups):
+        if depthwise.is_depthwise(be, g.dtype, w_shape, groups):
+            return depthwise.grad_weight(be, g, x, w_shape, stride, padding, dilation)
         return grad_weight_by_columns(be, g, x, w_shape, stride, padding, dilation, groups)
     def grad_g(o, gg, x, stride, padding, dilation, groups):
         return o.convolution(x, gg, None, stride=stride, padding=padding, dilation=dilation,
@@ -82,12 +94,13 @@ class channel_sum:
     """(n, c, h, w) summed to (c,): a bias's gradient."""
     def forward(be, g):
         n, c, h, w = g.shape
-        if g.dtype == be.xp.float16:
+        if g.dtype in HALF:
             return be.xp.sum(g, (0, 2, 3), be.xp.float32).astype(g.dtype)
         # faster than a sum over dims that don't lie side by side
         return be.xp.einsum("ncl->c", g.reshape(n, c, h * w))
     def cuda(be, g):
-        return be.xp.sum(g, (0, 2, 3))
+        out = summed(be, g, (0, 2, 3), False)
+        return be.xp.sum(g, (0, 2, 3)) if out is NotImplemented else out
     def grad_g(o, gg, g_shape):
         return o.expand(o.reshape(gg, (1, g_shape[1], 1, 1)), shape=g_shape)
 
@@ -313,12 +326,15 @@ def grad_weight_by_columns(be: Any, g: Any, x: Any, w_shape: Any, stride: Any, p
         if merged:
             products = be.matmul(cols, slopes.reshape(m * size, c_out))[None]
         else:
-            products = be.matmul(by_group(cols, groups, size), slopes)
+            # 16 bits are summed over the images in float32, too
+            dtype = be.xp.float32 if g.dtype in HALF else None
+            products = be.matmul(by_group(cols, groups, size), slopes, dtype=dtype)
         total = add_batch(be, total, products)
     if total is None:
         return be.xp.zeros(w_shape, g.dtype)
     # The transposed product is the faster one: its left operand is the longer one.
-    return be.xp.ascontiguousarray(total.swapaxes(-1, -2)).reshape(w_shape)
+    total = be.xp.ascontiguousarray(total.swapaxes(-1, -2), g.dtype)
+    return total.reshape(w_shape)
 
 
 def add_batch(be: Any, total: Any, products: Any) -> Any:

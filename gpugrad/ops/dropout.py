@@ -1,11 +1,16 @@
 """Dropout."""
 from __future__ import annotations
 
+import math
 from typing import Any
+
+import numpy as np
 
 from gpugrad._tensor import Tensor, wrap
 from gpugrad.autograd.op import op
 from gpugrad.autograd.rules import tensors as T
+from gpugrad.backend.kernels import acc
+from gpugrad.backend.random import PhiloxGenerator, below, philox_words
 
 
 @op("MulBackward0")
@@ -15,9 +20,41 @@ class native_dropout:
         out = be.xp.multiply(x, mask)
         out *= be.number[scale, x.dtype]
         return out
+    def cuda(be, x, mask, *, scale):
+        if not be.takes(x.dtype) or mask.dtype != bool or mask.shape != x.shape:
+            return NotImplemented
+        y = be.empty(x.shape, x.dtype)
+        be.kernels.each("dropout", "native_dropout", x.dtype, x.size,
+                        (be._dense(x), be._dense(mask), y), acc(scale, x.dtype),
+                        at_once=4)
+        return y
     grad_mask = None
     def grad_x(o, g, mask, scale):
         return o.native_dropout(g, mask, scale=scale)
+
+
+@op("NativeDropoutBackward0", outputs=2, diff=1)
+class fused_dropout:
+    """native_dropout with a mask that is True with probability ``keep``; and the mask.
+
+    The mask is drawn as PhiloxGenerator.bernoulli draws it: state and offset are from its reserve.
+    """
+    def forward(be, x, state, *, offset, keep, scale):
+        key, counter = (int(v) for v in be.to_host(state))
+        words = philox_words(be.xp, key, (counter + int(offset)) % (1 << 64), x.size)
+        mask = (words.astype(np.uint64) < np.uint64(below(keep))).reshape(x.shape)
+        return native_dropout.spec.forward(be, x, mask, scale=scale), mask
+    def cuda(be, x, state, *, offset, keep, scale):
+        if not be.takes(x.dtype):
+            return NotImplemented
+        y, mask = be.empty(x.shape, x.dtype), be.empty(x.shape, np.dtype(bool))
+        be.kernels.each("dropout", "fused_dropout", x.dtype, x.size, (be._dense(x), y, mask),
+                        acc(scale, x.dtype), be._dense(state), np.uint64(offset),
+                        np.uint64(below(keep)), at_once=4)
+        return y, mask
+    grad_state = None
+    def grad_x(o, g, result1, scale):
+        return o.native_dropout(g, result1, scale=scale)
 
 
 def dropout(x: Tensor, p: float, training: bool, generator: Any = None) -> Tensor:
@@ -30,5 +67,8 @@ def dropout(x: Tensor, p: float, training: bool, generator: Any = None) -> Tenso
     be, dtype = x._be, x._a.dtype.type
     if p == 1:
         return T.native_dropout(x, wrap(be.xp.zeros(x._a.shape, bool), be), scale=1.0)
-    mask = (be.generator if generator is None else generator).bernoulli(1 - p, x._a.shape)
-    return T.native_dropout(x, wrap(mask, be), scale=float(dtype(1) / dtype(1 - p)))
+    source, scale = be.generator if generator is None else generator, float(dtype(1) / dtype(1 - p))
+    if isinstance(source, PhiloxGenerator):         # an op can draw element i's number by itself
+        state, offset = source.reserve(math.prod(x._a.shape))
+        return T.fused_dropout(x, wrap(state, be), offset=offset, keep=1 - p, scale=scale)[0]
+    return T.native_dropout(x, wrap(source.bernoulli(1 - p, x._a.shape), be), scale=scale)

@@ -1,9 +1,13 @@
 """Arithmetic and functions of one element."""
 from __future__ import annotations
 
+import builtins
+import cmath
 import math
 
+from gpugrad.autograd.conjugate import complex_gradients_ahead, is_complex
 from gpugrad.autograd.op import composite, op
+from gpugrad.dtypes import HALF, float32
 
 # What rules need ---------------------------------------------------------------------------------
 
@@ -35,10 +39,20 @@ class new_zeros:
         return be.xp.zeros(shape, x.dtype)
 
 
+def between_complex(be, x, dtype):
+    """x from or to a complex dtype: real parts, or whether it isn't 0."""
+    if dtype.kind == "c":
+        complex_gradients_ahead()
+        return x.astype(dtype)
+    return x != be.number[0, x.dtype] if dtype.kind == "b" else x.real.astype(dtype)
+
+
 @op("ToCopyBackward0")
 class to:
     """x in another dtype."""
     def forward(be, x, *, dtype):
+        if "c" in (x.dtype.kind, dtype.kind):
+            return between_complex(be, x, dtype)
         return x.astype(dtype)
     def grad_x(o, g, x_dtype):
         return o.to(g, dtype=x_dtype)
@@ -116,7 +130,7 @@ class sub:
 
 @op("MulBackward0", promote=True, inplace=True)
 class mul:
-    ufunc = "multiply"
+    ufunc, by_number = "multiply", "scale"
     def grad_x(o, g, y):
         return o.mul(g, y)
     def grad_y(o, g, x):
@@ -125,7 +139,7 @@ class mul:
 
 @op("DivBackward0", promote="float", inplace=True)
 class div:
-    ufunc = "divide"
+    ufunc, by_number = "divide", "divide_by"
     def grad_x(o, g, y):
         return o.div(g, y)
     def grad_y(o, g, x, y):
@@ -155,6 +169,8 @@ class div_floor:
 class div_trunc:
     """x / y rounded towards 0. The gradient is 0."""
     def forward(be, x, y):
+        if x.dtype in HALF:
+            return be.in_float32(div_trunc, x, y)
         if x.dtype.kind in "iu":
             return (x - be.xp.fmod(x, y)) // y
         return be.xp.trunc(be.xp.divide(x, y))
@@ -165,8 +181,15 @@ class div_trunc:
 
 @op("RemainderBackward0", promote=True, inplace=True)
 class remainder:
-    """x - y * floor(x / y): the sign of y."""
-    ufunc = "remainder"
+    """x - y * floor(x / y): the sign of y; but 0 has that of x, as in PyTorch."""
+    def forward(be, x, y):
+        if x.dtype.kind in "iu":
+            return be.xp.remainder(x, y)
+        if x.dtype in HALF:
+            return be.in_float32(remainder, x, y)
+        rest, zero = be.xp.fmod(x, y), be.number[0, x.dtype]
+        other = ((y < zero) != (rest < zero)) & (rest != zero)
+        return be.xp.where(other, rest + y, rest)
     def grad_x(o, g):
         return g
     def grad_y(o, g, x, y):
@@ -187,6 +210,8 @@ class fmod:
 class addcmul:
     """x + value * a * b"""
     def forward(be, x, a, b, *, value=1):
+        if x.dtype in HALF:
+            return be.in_float32(addcmul, x, a, b, value=value)
         return x + be.number[value, x.dtype] * a * b
     def grad_x(o, g):
         return g
@@ -200,6 +225,8 @@ class addcmul:
 class addcdiv:
     """x + value * a / b"""
     def forward(be, x, a, b, *, value=1):
+        if x.dtype in HALF:
+            return be.in_float32(addcdiv, x, a, b, value=value)
         return x + be.number[value, x.dtype] * (a / b)
     def grad_x(o, g):
         return g
@@ -213,6 +240,8 @@ class addcdiv:
 class lerp:
     """x + weight * (end - x), exact at both ends."""
     def forward(be, x, end, weight):
+        if x.dtype in HALF:
+            return be.in_float32(lerp, x, end, weight)
         step = end - x
         return be.xp.where(be.xp.absolute(weight) < be.number[0.5, x.dtype], x + weight * step,
                            end - step * (be.number[1, x.dtype] - weight))
@@ -228,6 +257,8 @@ class lerp:
 class lerp_number:
     """lerp with a number as the weight."""
     def forward(be, x, end, *, weight):
+        if x.dtype in HALF:
+            return be.in_float32(lerp_number, x, end, weight=weight)
         return lerp.spec.forward(be, x, end, be.number[weight, x.dtype])
     def grad_x(o, g, weight):
         return o.scale(g, number=1 - weight)
@@ -237,20 +268,32 @@ class lerp_number:
 
 # A number and a tensor, for rules: the same at both levels.
 
-@op("MulBackward0")
+def once_rounded(be, ufunc, x, number):
+    """A ufunc of x, of 16 bits, and of a number that isn't rounded to 16 bits."""
+    return ufunc(x, be.number[number, float32.np], out=be.empty(x.shape, x.dtype),
+                 casting="same_kind")
+
+
+@op("MulBackward0", inplace=True)
 class scale:
     """x times a number."""
     def forward(be, x, *, number):
-        return be.xp.multiply(x, be.number[number, x.dtype])
+        dtype = x.dtype
+        if dtype in HALF:
+            return once_rounded(be, be.xp.multiply, x, number)
+        return be.xp.multiply(x, be.number[number, dtype])
     def grad_x(o, g, number):
         return o.scale(g, number=number)
 
 
-@op("DivBackward0")
+@op("DivBackward0", inplace=True)
 class divide_by:
     """x over a number."""
     def forward(be, x, *, number):
-        return be.xp.divide(x, be.number[number, x.dtype])
+        dtype = x.dtype
+        if dtype in HALF:
+            return once_rounded(be, be.xp.divide, x, number)
+        return be.xp.divide(x, be.number[number, dtype])
     def grad_x(o, g, number):
         return o.divide_by(g, number=number)
 
@@ -307,6 +350,14 @@ class pow_number:
         return o.mul(g, o.scale(o.pow_number(x, exponent=exponent - 1), number=exponent))
 
 
+@composite
+def not_negative(o, y):
+    """Is y a real number, and not below 0?"""
+    if not is_complex(y):
+        return o.ge(y, 0)
+    return o.logical_and(o.ge(o.real(y), 0), o.eq(o.imag(y), 0))
+
+
 @op("PowBackward1", promote=True, inplace=True)
 class pow:
     """x to the power of y."""
@@ -316,7 +367,7 @@ class pow:
         part = o.mul(y, o.pow(x, o.shift(y, number=-1)))
         return o.mul(g, o.drop_where(part, o.eq(y, 0)))
     def grad_y(o, g, x, y, result):
-        zero = o.logical_and(o.eq(x, 0), o.ge(y, 0))         # 0 ** y is 0 all around y
+        zero = o.logical_and(o.eq(x, 0), o.not_negative(y))  # 0 ** y is 0 all around y
         safe = o.where(zero, o.shift(o.zeros_like(x), number=1), x)
         return o.drop_where(o.mul(g, o.mul(result, o.log(safe))), zero)
 
@@ -330,7 +381,9 @@ class rpow_number:
         if base == 0:                            # 0 ** x is 0 all around a positive x
             zero = o.zeros_like(result)
             return o.mul(g, o.where(o.le(result, 1), zero, o.shift(zero, number=-math.inf)))
-        return o.mul(g, o.scale(result, number=math.log(base) if base > 0 else math.nan))
+        slope = cmath.log(base) if isinstance(base, builtins.complex) else \
+            math.log(base) if base > 0 else math.nan
+        return o.mul(g, o.scale(result, number=slope))
 
 
 @op("ReciprocalBackward0", promote="float", inplace=True)
@@ -351,6 +404,8 @@ class sqrt:
 class rsqrt:
     """1 / sqrt(x)"""
     def forward(be, x):
+        if x.dtype in HALF:
+            return be.in_float32(rsqrt, x)
         return be.xp.reciprocal(be.xp.sqrt(x))
     def grad_x(o, g, result):
         return o.mul(o.scale(g, number=-0.5), o.pow_number(result, exponent=3))
@@ -366,11 +421,11 @@ class neg:
         return o.neg(g)
 
 
-@op("AbsBackward0", inplace=True)
+@op("AbsBackward0", inplace=True, holomorphic=False)
 class abs:
     ufunc = "absolute"
     def grad_x(o, g, x):
-        return o.mul(g, o.sign(x))
+        return o.mul(g, o.sgn(x))
 
 
 @op("SignBackward0", inplace=True)
@@ -379,6 +434,9 @@ class sign:
     def forward(be, x):
         if x.dtype.kind == "b":
             return be.copy(x)
+        if x.dtype.kind == "c":
+            raise NotImplementedError("Unlike NumPy, torch.sign is not intended to support complex "
+                                      "numbers. Please use torch.sgn instead.")
         zero = be.number[0, x.dtype]
         return be.xp.subtract(x > zero, x < zero, dtype=x.dtype)
     def grad_x(o, g):
@@ -387,6 +445,9 @@ class sign:
 
 def to_whole(be, x, rounding):
     """x rounded by a ufunc; integers, which NumPy might make floating, as they are."""
+    if x.dtype.kind == "c":
+        raise NotImplementedError(f"{rounding.__name__} is not supported for complex inputs: round "
+                                  "the real and imaginary parts")
     return be.copy(x) if x.dtype.kind in "iub" else rounding(x)
 
 
@@ -419,6 +480,20 @@ class round:
     """To the nearest integer, halves to even."""
     def forward(be, x):
         return to_whole(be, x, be.xp.rint)
+    def grad_x(o, g):
+        return o.zeros_like(g)
+
+
+@op("RoundBackward1", inplace=True)
+class round_decimals:
+    """To so many decimals, halves to even; negative ones are tens, hundreds and so on."""
+    def forward(be, x, *, decimals):
+        if x.dtype in HALF:
+            return be.in_float32(round_decimals, x, decimals=decimals)
+        ten = be.number[10.0 ** builtins.abs(decimals), x.dtype]
+        if decimals < 0:
+            return be.xp.rint(x / ten) * ten
+        return be.xp.rint(x * ten) / ten
     def grad_x(o, g):
         return o.zeros_like(g)
 
@@ -492,7 +567,11 @@ class tanh:
 class tanh_backward:
     """g * (1 - y * y)"""
     def forward(be, g, y):
+        if g.dtype in HALF:
+            return be.in_float32(tanh_backward, g, y)
         return g * (be.number[1, y.dtype] - y * y)
+    def cuda(be, g, y):
+        return be.map("activation", "tanh_backward", g, y)
     def grad_g(o, gg, y):
         return o.tanh_backward(gg, y)
     def grad_y(o, gg, g, y):
@@ -503,6 +582,9 @@ class tanh_backward:
 class erf:
     """The error function."""
     def forward(be, x):
+        if x.dtype.kind == "c":
+            raise NotImplementedError("\"erf\" not implemented for complex tensors: it takes real "
+                                      "numbers")
         return be.erf(x)
     def grad_x(o, g, x):
         bell = o.exp(o.neg(o.mul(x, x)))

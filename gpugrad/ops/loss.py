@@ -1,17 +1,19 @@
-"""Losses with rules of their own: negative log-likelihood, cross entropy, mean squared error.
+"""Losses with rules of their own: negative log-likelihood and mean squared error.
 
 Class indices are (n, ...) for scores (n, c, ...). A class equal to ignore_index has no part in the
 loss. A reduction is "none", "mean" or "sum"; the mean of weighted losses is over their weights.
+On a GPU nothing is read by the host: a class out of range makes its loss and gradient NaN.
 """
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 
 from gpugrad import dtypes
 from gpugrad.autograd.op import composite, op
-from gpugrad.autograd.rules import g_dtype
+from gpugrad.backend.kernels import acc
 
 # Negative log-likelihood -------------------------------------------------------------------------
 
@@ -32,30 +34,44 @@ def nll_loss(o, x, target, weight=None, *, reduction="mean", ignore_index=-100):
     return (o.reshape(loss, tuple(target.shape)) if reduction == "none" else loss), total
 
 
+def likelihood(be, x, target, weight=None, *, reduction, ignore_index):
+    classes, kept = safe_classes(be, target, x.shape[1], ignore_index, be.checks_classes)
+    own = x.reshape(-1)[positions(be, classes, x.shape)]
+    losses = -own.astype(dtypes.wide(x.dtype), copy=False)
+    return reduced(be, losses, kept, None if weight is None else weight[classes], reduction,
+                   x.dtype)
+
+
+def likelihood_on_gpu(be, x, target, weight=None, *, reduction, ignore_index):
+    if not be.takes(x.dtype):
+        return NotImplemented
+    losses, weights = be.empty((2, *target.shape), dtypes.wide(x.dtype))
+    be.kernels.each("loss", "nll_loss", x.dtype, target.size,
+                    (be._dense(x), as_classes(be, target), weight_or(be, weight, x), losses,
+                     weights), *sizes(x.shape), np.int64(ignore_index),
+                    np.int32(weight is not None))
+    return reduced_on_gpu(be, losses, weights, reduction, x.dtype)
+
+
+def likelihood_slope(o, g, target, weight, result1, x_shape, reduction, ignore_index):
+    return o.nll_loss_backward(g, target, weight, result1, shape=x_shape, reduction=reduction,
+                               ignore_index=ignore_index)
+
+
 @op("NllLossBackward0", outputs=2)
 class nll_loss_rows:
     """x is (n, c)."""
-    def forward(be, x, target, weight=None, *, reduction, ignore_index):
-        return likelihood(be, x, target, weight, reduction, ignore_index, True)
-    def cuda(be, x, target, weight=None, *, reduction, ignore_index):
-        return likelihood(be, x, target, weight, reduction, ignore_index, False)
+    forward, cuda = likelihood, likelihood_on_gpu
     grad_target = grad_weight = None
-    def grad_x(o, g, target, weight, result1, x_shape, reduction, ignore_index):
-        return o.nll_loss_backward(g, target, weight, result1, shape=x_shape, reduction=reduction,
-                                   ignore_index=ignore_index)
+    grad_x = likelihood_slope
 
 
 @op("NllLoss2DBackward0", outputs=2)
 class nll_loss_images:
     """x is (n, c, h, w)."""
-    def forward(be, x, target, weight=None, *, reduction, ignore_index):
-        return likelihood(be, x, target, weight, reduction, ignore_index, True)
-    def cuda(be, x, target, weight=None, *, reduction, ignore_index):
-        return likelihood(be, x, target, weight, reduction, ignore_index, False)
+    forward, cuda = likelihood, likelihood_on_gpu
     grad_target = grad_weight = None
-    def grad_x(o, g, target, weight, result1, x_shape, reduction, ignore_index):
-        return o.nll_loss_backward(g, target, weight, result1, shape=x_shape, reduction=reduction,
-                                   ignore_index=ignore_index)
+    grad_x = likelihood_slope
 
 
 @op("NllLossBackwardBackward0")
@@ -71,33 +87,83 @@ class nll_loss_backward:
         out = be.xp.zeros(tuple(shape), g.dtype)
         out.reshape(-1)[positions(be, classes, shape)] = share
         return out
+    def cuda(be, g, target, weight, total, *, shape, reduction, ignore_index):
+        if not be.takes(g.dtype):
+            return NotImplemented
+        gx = be.empty(tuple(shape), g.dtype)
+        be.kernels.each("loss", "nll_loss_backward", g.dtype, gx.size,
+                        (be._dense(g), as_classes(be, target), weight_or(be, weight, g),
+                         total.astype(dtypes.wide(g.dtype), copy=False), gx),
+                        *sizes(shape), np.int64(ignore_index), np.int32(weight is not None),
+                        np.int32(reduction == "none"), np.int32(reduction == "mean"))
+        return gx
     grad_target = grad_weight = grad_total = None
     def grad_g(o, gg, target, weight, reduction, ignore_index):
         return o.nll_loss(gg, target, weight, reduction=reduction, ignore_index=ignore_index)[0]
 
 
-def likelihood(be: Any, x: Any, target: Any, weight: Any, reduction: str, ignore_index: int,
-               check: bool) -> tuple[Any, Any]:
-    """The loss in x's dtype, and the sum of the weights (float32 for float16)."""
-    xp = be.xp
-    classes, kept = safe_classes(be, target, x.shape[1], ignore_index, check)
-    loss = xp.negative(x.reshape(-1)[positions(be, classes, x.shape)])
-    weights = None if weight is None else weight[classes]
+# What both kinds of losses share -----------------------------------------------------------------
+
+def reduced(be: Any, losses: Any, kept: Any, weights: Any, reduction: str, dtype: Any,
+            even: Any = None) -> tuple[Any, Any]:
+    """The loss in ``dtype``, and the sum of the weights, 0 if nothing is reduced: in losses' dtype.
+
+    losses: one for each target, fresh memory; kept: which of them count, None for all; weights: of
+    each, None for 1; even: what is added to the weighted losses.
+    """
+    xp, wide = be.xp, losses.dtype
     if weights is not None:
-        loss *= weights
+        losses *= weights
+    if even is not None:
+        losses += even
     if kept is not None:
-        zero = be.number[0, x.dtype]
-        loss = xp.where(kept, loss, zero)
-        weights = kept if weights is None else xp.where(kept, weights, zero)
-    wide = np.dtype(np.float32) if x.dtype == np.float16 else x.dtype
-    total = be.number[target.size, wide].copy() if weights is None else \
+        losses = be.keep(losses, kept)
+        weights = kept if weights is None else be.keep(weights, kept)
+    if reduction == "none":
+        return xp.asarray(losses, dtype), xp.zeros((), wide)
+    total = be.number[losses.size, wide].copy() if weights is None else \
         xp.add.reduce(weights, None, wide)
-    if reduction != "none":
-        loss = xp.add.reduce(loss, None, wide)
+    loss = xp.add.reduce(losses, None, wide)
     if reduction == "mean":
         with np.errstate(divide="ignore", invalid="ignore"):         # NaN where nothing is left
             loss = loss / total
-    return xp.asarray(loss, x.dtype), xp.asarray(total)
+    return xp.asarray(loss, dtype), xp.asarray(total)
+
+
+CHUNK = 1 << 13                                  # losses that a block sums
+
+
+def reduced_on_gpu(be: Any, losses: Any, weights: Any, reduction: str,
+                   dtype: Any) -> tuple[Any, Any]:
+    """The loss, and the sum of the weights, of weighted losses."""
+    if reduction == "none":
+        return losses.astype(dtype, copy=False), be.xp.zeros((), losses.dtype)
+    n = losses.size
+    while n > 2 * CHUNK:
+        rows = -(-n // CHUNK)
+        sums = be.empty((2, rows), losses.dtype)
+        be.kernels.rows("loss", "loss_parts", dtype, rows, CHUNK, (losses, weights, *sums),
+                        np.int64(n))
+        (losses, weights), n = sums, rows
+    loss, total = be.empty((), dtype), be.empty((), losses.dtype)
+    be.kernels.rows("loss", "loss_total", dtype, 1, n, (losses, weights, loss, total),
+                    np.int32(reduction == "mean"))
+    return loss, total
+
+
+def as_classes(be: Any, target: Any) -> Any:
+    """The target as kernels read it."""
+    return be._dense(target.astype(np.int64, copy=False))
+
+
+def weight_or(be: Any, weight: Any, other: Any) -> Any:
+    """The weight, or for a kernel that doesn't read it an array of the same dtype."""
+    return be._dense(other if weight is None else weight)
+
+
+def sizes(shape: Any) -> tuple[Any, Any]:
+    """(how many classes there are, how far they are apart), for kernels."""
+    return np.int64(shape[1]), np.int64(math.prod(shape[2:]))
 
 
 def safe_classes(be: Any, target: Any, c: int, ignore_index: int, check: bool) -> tuple[Any, Any]:
@@ -132,40 +198,17 @@ def positions(be: Any, classes: Any, shape: Any) -> Any:
     return first + classes * size + inside
 
 
-# Cross entropy -----------------------------------------------------------------------------------
-
-@composite
-def cross_entropy(o, x, target, weight=None, *, reduction="mean", ignore_index=-100,
-                  label_smoothing=0.0):
-    """nll_loss of log_softmax(x); label_smoothing is spread evenly over the classes.
-
-    Returns a tuple whose first element is the loss.
-    """
-    log_p = o.log_softmax(x, dim=1)
-    loss, total = o.nll_loss(log_p, target, weight, reduction=reduction, ignore_index=ignore_index)
-    if label_smoothing == 0:
-        return loss, total
-    if weight is not None:
-        log_p = o.mul(log_p, o.reshape(weight, (1, -1) + (1,) * (x.ndim - 2)))
-    even = o.neg(o.sum(log_p, dim=(1,)))
-    even = o.masked_fill(even, o.eq(target, ignore_index), value=0)
-    if reduction != "none":
-        even = o.sum_all(even)
-    if reduction == "mean":
-        even = o.to(o.div(even, total), dtype=g_dtype(loss))
-    return o.add(o.scale(loss, number=1 - label_smoothing),
-                 o.scale(even, number=label_smoothing / x.shape[1])), total
-
-
 # Mean squared error ------------------------------------------------------------------------------
 
 @op("MseLossBackward0", fit=True)
 class mse_loss:
     """(x - y) squared, for x and y of one shape."""
     def forward(be, x, y, *, reduction="mean"):
+        if x.dtype in dtypes.HALF and x.dtype == y.dtype:
+            return be.in_float32(mse_loss, x, y, reduction=reduction)
         xp = be.xp
         d = xp.subtract(x, y, dtype=None if x.dtype == y.dtype else dtypes.promote(x, y))
-        wide = np.dtype(np.float32) if d.dtype == np.float16 else d.dtype
+        wide = dtypes.wide(d.dtype)
         if reduction == "none":
             return xp.multiply(d, d)
         flat = d.reshape(-1).astype(wide, copy=False)
@@ -174,6 +217,21 @@ class mse_loss:
             with np.errstate(invalid="ignore"):
                 total = total / be.number[d.size, wide]
         return xp.asarray(total, d.dtype)
+    def cuda(be, x, y, *, reduction="mean"):
+        if x.dtype != y.dtype or x.shape != y.shape or not be.takes(x.dtype):
+            return NotImplemented
+        n, arrays = x.size, (be._dense(x), be._dense(y))
+        if reduction == "none":
+            out = be.empty(x.shape, x.dtype)
+            be.kernels.each("loss", "squared_error", x.dtype, n, (*arrays, out))
+            return out
+        rows = -(-n // CHUNK)
+        parts, out = be.empty((rows,), dtypes.wide(x.dtype)), be.empty((), x.dtype)
+        be.kernels.rows("loss", "squared_error_parts", x.dtype, rows, CHUNK, (*arrays, parts),
+                        np.int64(n))
+        be.kernels.rows("loss", "squared_error_total", x.dtype, 1, rows, (parts, out),
+                        acc(n if reduction == "mean" else 1, x.dtype))
+        return out
     def grad_x(o, g, x, y, reduction):
         return o.mse_loss_backward(g, x, y, reduction=reduction)
     def grad_y(o, g, x, y, reduction):
@@ -184,9 +242,20 @@ class mse_loss:
 class mse_loss_backward:
     """The gradient of mse_loss for x."""
     def forward(be, g, x, y, *, reduction):
+        if g.dtype in dtypes.HALF:
+            return be.in_float32(mse_loss_backward, g, x, y, reduction=reduction)
         d = be.xp.subtract(x, y, dtype=g.dtype)
         d *= be.xp.multiply(g, be.number[slope_of(x, reduction), g.dtype])
         return d
+    def cuda(be, g, x, y, *, reduction):
+        if not be.takes(g.dtype) or not g.dtype == x.dtype == y.dtype or \
+                x.shape != y.shape:
+            return NotImplemented
+        gx = be.empty(x.shape, g.dtype)
+        be.kernels.each("loss", "squared_error_backward", g.dtype, x.size,
+                        (*map(be._dense, (g, x, y)), gx), np.int32(reduction == "none"),
+                        acc(slope_of(x, reduction), g.dtype))
+        return gx
     def grad_g(o, gg, x, y, reduction):
         part = o.mul(gg, o.scale(o.sub(x, y), number=slope_of(x, reduction)))
         return part if reduction == "none" else o.sum_all(part)

@@ -1,8 +1,9 @@
-"""Normalisation: by channel over the batch (batch norm), or within each sample (layer norm).
+"""Normalisation of each sample by itself, over its last dims: layer norm and RMS norm.
 
-Both ops return mean and 1 / std as results that have gradients themselves. So the rule of second
-order treats them as inputs of their own, nothing is recomputed, and one text serves both norms.
-float16 goes through float32; the statistics stay in float32.
+The norms here, in batch_norm.py and in group_norm.py return mean and 1 / std as results that have
+gradients themselves. So the rule of second order treats them as inputs of their own, nothing is
+recomputed, and one text serves all norms. The dtypes of 16 bits go through float32; their
+statistics stay in float32.
 """
 from __future__ import annotations
 
@@ -12,10 +13,11 @@ from typing import Any
 import numpy as np
 
 from gpugrad.autograd.op import op
+from gpugrad.backend.kernels import acc, row_block
+from gpugrad.dtypes import HALF, wide
+from gpugrad.ops.channels import channel_sum
 
-
-def wide(dtype: Any) -> Any:
-    return np.dtype(np.float32) if dtype == np.float16 else dtype
+TEAMS = 512             # blocks of a backward kernel, each with sums of its own for the parameters
 
 
 def parts(be: Any, n: int, nbytes: int) -> Iterator[slice]:
@@ -25,10 +27,17 @@ def parts(be: Any, n: int, nbytes: int) -> Iterator[slice]:
         yield slice(i, min(n, i + step))
 
 
-# Rules common to both ----------------------------------------------------------------------------
+def count(shape: Any, dims: Any) -> int:
+    n = 1
+    for d in dims:
+        n *= shape[d]
+    return n
+
+
+# Rules common to all norms -----------------------------------------------------------------------
 #
 # dims: those over which mean and 1 / std are taken, m elements each; mean and r = 1 / std have size
-# 1 there, and weight has as many dims as x.
+# 1 there, and weight has as many dims as x. RMS norm has no mean: it is None.
 
 def add_statistics(o: Any, gx: Any, g_mean: Any, g_r: Any, x: Any, mean: Any, r: Any,
                    m: int) -> Any:
@@ -37,7 +46,7 @@ def add_statistics(o: Any, gx: Any, g_mean: Any, g_r: Any, x: Any, mean: Any, r:
         gx = total(o, gx, o.expand(o.divide_by(g_mean, number=m), shape=x.shape))
     if g_r is not None:
         slope = o.mul(o.divide_by(g_r, number=-m), o.mul(r, o.mul(r, r)))
-        gx = total(o, gx, o.mul(o.sub(x, mean), slope))
+        gx = total(o, gx, o.mul(x if mean is None else o.sub(x, mean), slope))
     return gx
 
 
@@ -49,12 +58,12 @@ def second_order(o: Any, u: Any, v: Any, t: Any, g: Any, x: Any, weight: Any, me
         gx = r * (h - avg(h) - n * avg(h * n)),  gw = g * n,  gb = g
 
     with u, v, t the gradients of gx, gw, gb in the shape of x, or None. Batch statistics only if
-    m > 0; else they are constants, and gx = r * h.
+    m > 0; else they are constants, and gx = r * h. Without a mean there is no avg(h).
     """
     def avg(a: Any) -> Any:
         return o.divide_by(o.sum(a, dim=dims, keepdim=True), number=m)
 
-    centred = o.sub(x, mean)
+    centred = x if mean is None else o.sub(x, mean)
     n = o.mul(centred, r)
     for_g = for_n = for_r = for_w = None
     if u is not None:
@@ -62,9 +71,9 @@ def second_order(o: Any, u: Any, v: Any, t: Any, g: Any, x: Any, weight: Any, me
         back, inner = o.mul(u, r), h
         if m:
             slope, along = avg(o.mul(h, n)), avg(o.mul(back, n))
-            inner = o.sub(o.sub(h, avg(h)), o.mul(n, slope))
+            inner = o.sub(h if mean is None else o.sub(h, avg(h)), o.mul(n, slope))
             for_n = o.neg(o.add(o.mul(back, slope), o.mul(h, along)))
-            back = o.sub(o.sub(back, avg(back)), o.mul(n, along))
+            back = o.sub(back if mean is None else o.sub(back, avg(back)), o.mul(n, along))
         for_r = o.sum(o.mul(u, inner), dim=dims, keepdim=True)
         for_g = back if weight is None else o.mul(back, weight)
         for_w = None if weight is None else o.mul(back, g)
@@ -76,7 +85,7 @@ def second_order(o: Any, u: Any, v: Any, t: Any, g: Any, x: Any, weight: Any, me
     for_x = for_mean = None
     if for_n is not None:
         for_x = o.mul(for_n, r)
-        for_mean = o.neg(o.sum(for_x, dim=dims, keepdim=True))
+        for_mean = None if mean is None else o.neg(o.sum(for_x, dim=dims, keepdim=True))
         for_r = total(o, for_r, o.sum(o.mul(for_n, centred), dim=dims, keepdim=True))
     return for_g, for_x, for_w, for_mean, for_r
 
@@ -86,132 +95,62 @@ def total(o: Any, a: Any, b: Any) -> Any:
 
 
 def cast(o: Any, dtype: Any, *values: Any) -> list[Any]:
-    """The values, in float32 if dtype is float16."""
-    if dtype != np.float16:
+    """The values, in float32 if dtype has 16 bits."""
+    if dtype not in HALF:
         return list(values)
     return [v if v is None else o.to(v, dtype=np.dtype(np.float32)) for v in values]
 
 
-# Batch norm --------------------------------------------------------------------------------------
-
-@op("NativeBatchNormBackward0", outputs=3, diff=3)
-class batch_norm:
-    """x (n, c, ...) by channel: (x - mean) / std * weight + bias; also the mean and 1 / std used.
-
-    In training they are those of x; otherwise they come from ``mean`` and ``var``.
-    """
-    def forward(be, x, weight=None, bias=None, mean=None, var=None, *, training=True, eps=1e-5):
-        xp, dtype = be.xp, wide(x.dtype)
-        images = fold(x)
-        n, c, size = images.shape
-        if training:
-            mean, var = moments(be, images, dtype)
-        else:
-            mean = mean.astype(dtype)
-        invstd = 1 / xp.sqrt(var.astype(dtype, copy=False) + be.number[eps, dtype])
-        slope = invstd if weight is None else invstd * weight
-        shift = -mean * slope if bias is None else bias - mean * slope
-        slope, shift = (a.astype(dtype, copy=False)[:, None] for a in (slope, shift))
-        out = be.empty(images.shape, dtype)
-        for part in parts(be, n, c * size * out.itemsize):
-            result = out[part]
-            xp.multiply(images[part], slope, out=result)
-            result += shift
-        return out.reshape(x.shape).astype(x.dtype, copy=False), mean, invstd
-    grad_mean = grad_var = None
-    def grads(o, g0, g1, g2, needs, x, weight, result1, result2, x_shape, x_dtype, training):
-        dims, line = channel_dims(x_shape)
-        gx = gw = gb = None
-        if g0 is not None:
-            gx, gw, gb = o.batch_norm_backward(g0, x, weight, result1, result2, training=training)
-        if training and (g1 is not None or g2 is not None):
-            x, = cast(o, x_dtype, x)
-            g1, g2, mean, r = (a if a is None else o.reshape(a, line)
-                               for a in (g1, g2, result1, result2))
-            gx = add_statistics(o, *cast(o, x_dtype, gx), g1, g2, x, mean, r, count(x_shape, dims))
-            gx = gx if x_dtype != np.float16 else o.to(gx, dtype=x_dtype)
-        return gx if needs[0] else None, gw if needs[1] else None, gb if needs[2] else None
+def cast_back(o: Any, dtype: Any, *values: Any) -> list[Any]:
+    """The values in dtype if it has 16 bits."""
+    return [o.to(v, dtype=dtype) if v is not None and dtype in HALF else v for v in values]
 
 
-@op("NativeBatchNormBackwardBackward0", outputs=3, diff=3)
-class batch_norm_backward:
-    """The gradients of batch_norm for x, weight and bias; invstd is 1 / std."""
-    def forward(be, g, x, weight, mean, invstd, *, training):
-        xp, dtype = be.xp, wide(x.dtype)
-        slopes, images = fold(g), fold(x)
-        n, c, size = images.shape
-        centre, out = mean[:, None], be.empty(images.shape, dtype)
-        gb, gw = xp.zeros(c, dtype), xp.zeros(c, dtype)
-        for part in parts(be, n, c * size * out.itemsize):
-            slope, centred = slopes[part].astype(dtype, copy=False), out[part]
-            xp.subtract(images[part], centre, out=centred)
-            gb += xp.einsum("ncl->c", slope)
-            gw += xp.einsum("ncl,ncl->c", slope, centred)
-        gw *= invstd
-        scale = invstd if weight is None else invstd * weight.astype(dtype, copy=False)
-        # gx = scale * (g - gb / m - (x - mean) * invstd * gw / m)
-        m = be.number[n * size, dtype]
-        tilt, shift = (-scale * invstd * gw / m)[:, None], (scale * gb / m)[:, None]
-        for part in parts(be, n, c * size * out.itemsize):
-            slope, result = slopes[part].astype(dtype, copy=False), out[part]
-            if not training:
-                xp.multiply(slope, scale[:, None], out=result)
-                continue
-            result *= tilt                       # it holds x - mean
-            result -= shift
-            result += slope * scale[:, None]
-        own = x.dtype if weight is None else weight.dtype
-        return (out.reshape(x.shape).astype(x.dtype, copy=False), gw.astype(own, copy=False),
-                gb.astype(own, copy=False))
-    def grads(o, g0, g1, g2, needs, g, x, weight, mean, invstd, x_shape, x_dtype, training):
-        dims, line = channel_dims(x_shape)
-        w, mean, r = (a if a is None else o.reshape(a, line) for a in (weight, mean, invstd))
-        u, v, t, g, x, w = cast(o, x_dtype, g0, *(a if a is None else o.reshape(a, line)
-                                                  for a in (g1, g2)), g, x, w)
-        t = t if t is None else o.expand(t, shape=x_shape)
-        out = second_order(o, u, v, t, g, x, w, mean, r, dims, count(x_shape, dims) * training)
-        gg, gx, gw, gm, gr = out
-        c = (x_shape[1],)
-        gw, gm, gr = (None if a is None else o.reshape(o.sum_to(a, line), c) for a in (gw, gm, gr))
-        if x_dtype == np.float16:
-            gg, gx = (a if a is None else o.to(a, dtype=x_dtype) for a in (gg, gx))
-        return [a if need else None for a, need in zip((gg, gx, gw, gm, gr), needs)]
+def needed(needs: Any, *values: Any) -> list[Any]:
+    """The gradients, None where nobody needs one."""
+    return [a if need else None for a, need in zip(values, needs)]
 
 
-def fold(x: Any) -> Any:
-    """(n, c, ...) as (n, c, size)."""
-    size = 1
-    for s in x.shape[2:]:
-        size *= s
-    return x.reshape(x.shape[0], x.shape[1], size)
+# For the kernels, whose parameters and statistics are in the dtype that they calculate in --------
+
+def parameter(be: Any, a: Any, dtype: Any, absent: Any = None) -> Any:
+    """A parameter or statistic as kernels for ``dtype`` read it; ``absent`` if there is none."""
+    return absent if a is None else be._dense(a.astype(wide(dtype), copy=False))
 
 
-def channel_dims(shape: Any) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """All dims but that of the channels, and the shape of one number per channel."""
-    return (0, *range(2, len(shape))), (1, shape[1]) + (1,) * (len(shape) - 2)
+def affine(weight: Any, bias: Any = None) -> Any:
+    """Which of the two there are."""
+    return np.int32((weight is not None) + 2 * (bias is not None))
 
 
-def count(shape: Any, dims: Any) -> int:
-    n = 1
-    for d in dims:
-        n *= shape[d]
-    return n
+def rows_of(x: Any, ndim: int) -> tuple[int, int]:
+    """How many rows x has if its last ``ndim`` dims are one, and their length."""
+    lead = x.ndim - ndim
+    return count(x.shape, range(lead)), count(x.shape, range(lead, x.ndim))
 
 
-def moments(be: Any, images: Any, dtype: Any) -> tuple[Any, Any]:
-    """Mean and mean squared distance from it, by channel."""
-    xp = be.xp
-    n, c, size = images.shape
-    m = be.number[n * size, dtype]
-    # einsum adds up rows in order, without the buffers of a sum over dims that lie apart
-    mean = xp.einsum("ncl->c", images.astype(dtype, copy=False)) / m
-    var = xp.zeros(c, dtype)
-    for part in parts(be, n, c * size * dtype.itemsize):
-        some = images[part]
-        centred = be.workspace("centred", some.shape, dtype)
-        xp.subtract(some, mean[:, None], out=centred)
-        var += xp.einsum("ncl,ncl->c", centred, centred)
-    return mean, var / m
+def takes_rows(be: Any, ndim: int, *arrays: Any) -> bool:
+    """Are there kernels for arrays of this dtype, shape and number of elements?"""
+    x = arrays[0]
+    return be.kernels.take(x.dtype) and x.size and rows_of(x, ndim)[1] < 1 << 30 and all(
+        a.dtype == x.dtype for a in arrays)
+
+
+def by_teams(be: Any, name: str, g: Any, x: Any, weight: Any, statistics: Any, ndim: int,
+             results: int) -> tuple[Any, Any]:
+    """Run a backward kernel of layer_norm.cu: gx, and the ``results`` gradients of parameters."""
+    rows, length = rows_of(x, ndim)
+    across, down = row_block(length)
+    blocks = min(TEAMS, -(-rows // down))
+    gx, dtype = be.empty(x.shape, x.dtype), wide(x.dtype)
+    sums = be.empty((blocks * down, results * length), dtype)
+    used = [parameter(be, a, x.dtype) for a in statistics]
+    be.kernels.launch("layer_norm", name, (blocks,), (across, down), (
+        be._dense(g), be._dense(x), parameter(be, weight, x.dtype, used[0]), *used, gx, sums,
+        np.int64(rows), np.int64(length), affine(weight)), x.dtype)
+    own = x.dtype if weight is None else weight.dtype
+    total = channel_sum(be, sums, len(sums), results * length, 1).astype(own, copy=False)
+    return gx, total.reshape(results, *x.shape[x.ndim - ndim:])
 
 
 # Layer norm --------------------------------------------------------------------------------------
@@ -223,13 +162,13 @@ class layer_norm:
     weight and bias have the shape of those dims; mean and 1 / std have size 1 there.
     """
     def forward(be, x, weight=None, bias=None, *, ndim, eps=1e-5):
-        xp, dtype = be.xp, wide(x.dtype)
-        lead, d = x.shape[:x.ndim - ndim], count(x.shape, range(x.ndim - ndim, x.ndim))
-        rows = x.reshape(count(lead, range(len(lead))), d)
-        out, mean, r = (be.empty((len(rows), k), dtype) for k in (d, 1, 1))
+        xp, dtype, lead = be.xp, wide(x.dtype), x.shape[:x.ndim - ndim]
+        n, d = rows_of(x, ndim)
+        rows = x.reshape(n, d)
+        out, mean, r = (be.empty((n, k), dtype) for k in (d, 1, 1))
         weight, bias = (a if a is None else a.reshape(d).astype(dtype, copy=False)
                         for a in (weight, bias))
-        for part in parts(be, len(rows), d * dtype.itemsize):
+        for part in parts(be, n, d * dtype.itemsize):
             row, y = rows[part].astype(dtype, copy=False), out[part]
             xp.divide(xp.einsum("ij->i", row)[:, None], be.number[d, dtype], out=mean[part])
             xp.subtract(row, mean[part], out=y)
@@ -244,25 +183,33 @@ class layer_norm:
         shape = lead + (1,) * ndim
         return (out.reshape(x.shape).astype(x.dtype, copy=False), mean.reshape(shape),
                 r.reshape(shape))
+    def cuda(be, x, weight=None, bias=None, *, ndim, eps=1e-5):
+        if not takes_rows(be, ndim, x):
+            return NotImplemented
+        dtype, shape = wide(x.dtype), x.shape[:x.ndim - ndim] + (1,) * ndim
+        out, mean, r = (be.empty(s, d) for s, d in ((x.shape, x.dtype), (shape, dtype),
+                                                    (shape, dtype)))
+        be.kernels.rows("layer_norm", "layer_norm", x.dtype, *rows_of(x, ndim), (
+            be._dense(x), parameter(be, weight, x.dtype, mean), parameter(be, bias, x.dtype, mean),
+            out, mean, r), acc(eps, x.dtype), affine(weight, bias))
+        return out, mean, r
     def grads(o, g0, g1, g2, needs, x, weight, result1, result2, x_shape, x_dtype, ndim):
         gx = gw = gb = None
         if g0 is not None:
             gx, gw, gb = o.layer_norm_backward(g0, x, weight, result1, result2, ndim=ndim)
         if g1 is not None or g2 is not None:
-            x, = cast(o, x_dtype, x)
             m = count(x_shape, range(len(x_shape) - ndim, len(x_shape)))
-            gx = add_statistics(o, *cast(o, x_dtype, gx), g1, g2, x, result1, result2, m)
-            gx = gx if x_dtype != np.float16 else o.to(gx, dtype=x_dtype)
-        return gx if needs[0] else None, gw if needs[1] else None, gb if needs[2] else None
+            x, gx = cast(o, x_dtype, x, gx)
+            gx, = cast_back(o, x_dtype, add_statistics(o, gx, g1, g2, x, result1, result2, m))
+        return needed(needs, gx, gw, gb)
 
 
 @op("NativeLayerNormBackwardBackward0", outputs=3, diff=3)
 class layer_norm_backward:
     """The gradients of layer_norm for x, weight and bias; r is 1 / std."""
     def forward(be, g, x, weight, mean, r, *, ndim):
-        xp, dtype = be.xp, wide(x.dtype)
-        d, inner = count(x.shape, range(x.ndim - ndim, x.ndim)), x.shape[x.ndim - ndim:]
-        n = count(x.shape, range(x.ndim - ndim))
+        xp, dtype, inner = be.xp, wide(x.dtype), x.shape[x.ndim - ndim:]
+        n, d = rows_of(x, ndim)
         slopes, rows, mean, r = (a.reshape(n, k) for a, k in ((g, d), (x, d), (mean, 1), (r, 1)))
         out, gw, gb = be.empty((n, d), dtype), xp.zeros(d, dtype), xp.zeros(d, dtype)
         factor = None if weight is None else weight.reshape(d).astype(dtype, copy=False)
@@ -282,13 +229,97 @@ class layer_norm_backward:
         own = x.dtype if weight is None else weight.dtype
         gw, gb = (a.reshape(inner).astype(own, copy=False) for a in (gw, gb))
         return out.reshape(x.shape).astype(x.dtype, copy=False), gw, gb
-    def grads(o, g0, g1, g2, needs, g, x, weight, mean, r, x_shape, x_dtype, ndim):
+    def cuda(be, g, x, weight, mean, r, *, ndim):
+        if not takes_rows(be, ndim, x, g):
+            return NotImplemented
+        gx, (gw, gb) = by_teams(be, "layer_norm_backward", g, x, weight, (mean, r), ndim, 2)
+        return gx, gw, gb
+    def grads(o, g0, g1, g2, needs, g, x, weight, mean, r, x_shape, x_dtype, weight_dtype, ndim):
         dims = tuple(range(len(x_shape) - ndim, len(x_shape)))
         u, v, t, g, x, w = cast(o, x_dtype, g0, g1, g2, g, x, weight)
         t = t if t is None else o.expand(t, shape=x_shape)
-        out = second_order(o, u, v, t, g, x, w, mean, r, dims, count(x_shape, dims))
-        gg, gx, gw, gm, gr = out
+        gg, gx, gw, gm, gr = second_order(o, u, v, t, g, x, w, mean, r, dims, count(x_shape, dims))
         gw = gw if gw is None else o.sum_to(gw, tuple(x_shape[len(x_shape) - ndim:]))
-        if x_dtype == np.float16:
-            gg, gx = (a if a is None else o.to(a, dtype=x_dtype) for a in (gg, gx))
-        return [a if need else None for a, need in zip((gg, gx, gw, gm, gr), needs)]
+        gg, gx = cast_back(o, x_dtype, gg, gx)
+        gw, = cast_back(o, weight_dtype, gw)
+        return needed(needs, gg, gx, gw, gm, gr)
+
+
+# RMS norm ----------------------------------------------------------------------------------------
+
+@op("FusedRmsNormBackward0", outputs=2, diff=2)
+class rms_norm:
+    """x over its last ``ndim`` dims: x * r * weight with r = 1 / sqrt(mean of squares + eps).
+
+    Also r, which has size 1 in those dims. weight has their shape.
+    """
+    def forward(be, x, weight=None, *, ndim, eps):
+        xp, dtype, lead = be.xp, wide(x.dtype), x.shape[:x.ndim - ndim]
+        n, d = rows_of(x, ndim)
+        rows, out, r = x.reshape(n, d), be.empty((n, d), dtype), be.empty((n, 1), dtype)
+        factor = weight if weight is None else weight.reshape(d).astype(dtype, copy=False)
+        for part in parts(be, n, d * dtype.itemsize):
+            row, y = rows[part].astype(dtype, copy=False), out[part]
+            square = xp.einsum("ij,ij->i", row, row)[:, None] / be.number[d, dtype]
+            square += be.number[eps, dtype]
+            xp.divide(be.number[1, dtype], xp.sqrt(square), out=r[part])
+            xp.multiply(row, r[part], out=y)
+            if factor is not None:
+                y *= factor
+        return out.reshape(x.shape).astype(x.dtype, copy=False), r.reshape(lead + (1,) * ndim)
+    def cuda(be, x, weight=None, *, ndim, eps):
+        if not takes_rows(be, ndim, x):
+            return NotImplemented
+        out = be.empty(x.shape, x.dtype)
+        r = be.empty(x.shape[:x.ndim - ndim] + (1,) * ndim, wide(x.dtype))
+        be.kernels.rows("layer_norm", "rms_norm", x.dtype, *rows_of(x, ndim), (
+            be._dense(x), parameter(be, weight, x.dtype, r), out, r), acc(eps, x.dtype),
+            affine(weight))
+        return out, r
+    def grads(o, g0, g1, needs, x, weight, result1, x_shape, x_dtype, ndim):
+        gx = gw = None
+        if g0 is not None:
+            gx, gw = o.rms_norm_backward(g0, x, weight, result1, ndim=ndim)
+        if g1 is not None:
+            m = count(x_shape, range(len(x_shape) - ndim, len(x_shape)))
+            x, gx = cast(o, x_dtype, x, gx)
+            gx, = cast_back(o, x_dtype, add_statistics(o, gx, None, g1, x, None, result1, m))
+        return needed(needs, gx, gw)
+
+
+@op("FusedRmsNormBackwardBackward0", outputs=2, diff=2)
+class rms_norm_backward:
+    """The gradients of rms_norm for x and weight."""
+    def forward(be, g, x, weight, r, *, ndim):
+        xp, dtype, inner = be.xp, wide(x.dtype), x.shape[x.ndim - ndim:]
+        n, d = rows_of(x, ndim)
+        slopes, rows, r = (a.reshape(n, k) for a, k in ((g, d), (x, d), (r, 1)))
+        out, gw = be.empty((n, d), dtype), xp.zeros(d, dtype)
+        factor = None if weight is None else weight.reshape(d).astype(dtype, copy=False)
+        size = be.number[d, dtype]
+        for part in parts(be, n, d * dtype.itemsize):
+            slope, y = slopes[part].astype(dtype, copy=False), out[part]
+            xp.multiply(rows[part], r[part], out=y)
+            gw += xp.einsum("ij,ij->j", slope, y)
+            if factor is not None:
+                slope = slope * factor
+            y *= xp.einsum("ij,ij->i", slope, y)[:, None] / size
+            xp.subtract(slope, y, out=y)
+            y *= r[part]
+        own = x.dtype if weight is None else weight.dtype
+        return (out.reshape(x.shape).astype(x.dtype, copy=False),
+                gw.reshape(inner).astype(own, copy=False))
+    def cuda(be, g, x, weight, r, *, ndim):
+        if not takes_rows(be, ndim, x, g):
+            return NotImplemented
+        gx, (gw,) = by_teams(be, "rms_norm_backward", g, x, weight, (r,), ndim, 1)
+        return gx, gw
+    def grads(o, g0, g1, needs, g, x, weight, r, x_shape, x_dtype, weight_dtype, ndim):
+        dims = tuple(range(len(x_shape) - ndim, len(x_shape)))
+        u, v, g, x, w = cast(o, x_dtype, g0, g1, g, x, weight)
+        gg, gx, gw, _, gr = second_order(o, u, v, None, g, x, w, None, r, dims,
+                                         count(x_shape, dims))
+        gw = gw if gw is None else o.sum_to(gw, tuple(x_shape[len(x_shape) - ndim:]))
+        gg, gx = cast_back(o, x_dtype, gg, gx)
+        gw, = cast_back(o, weight_dtype, gw)
+        return needed(needs, gg, gx, gw, gr)

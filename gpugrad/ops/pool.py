@@ -7,6 +7,7 @@ one call for each kernel column and row; padding is left out rather than laid ou
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -15,6 +16,10 @@ import numpy as np
 from gpugrad._state import off, state
 from gpugrad.autograd.op import op
 from gpugrad.backend.columns import span
+from gpugrad.backend.kernels import windows
+from gpugrad.dtypes import FLOATING
+from gpugrad.dtypes import wide as wide_dtype
+from gpugrad.ops import places
 
 ONE = (1, 1)
 
@@ -58,6 +63,31 @@ def plane_parts(be: Any, planes: int, plane_bytes: int) -> Iterator[slice]:
         yield slice(i, min(planes, i + step))
 
 
+def pooled(be: Any, name: str, arrays: Any, shape: Any, win: Any, *rest: Any) -> Any:
+    """Run a kernel of pool.cu from ``arrays`` to a new array of ``shape``; or NotImplemented."""
+    dtype = arrays[0].dtype
+    if not be.takes(dtype):
+        return NotImplemented
+    out = be.empty(tuple(shape), dtype)
+    be.kernels.each("pool", name, dtype, out.size, [*map(be._dense, arrays), out], win, *rest)
+    return out
+
+
+def maxima(be: Any, name: str, x: Any, win: Any) -> Any:
+    """(the maxima, their int32 positions in the plane) by a kernel; or NotImplemented."""
+    if not be.takes(x.dtype) or not fits(x.shape):
+        return NotImplemented
+    y = be.empty((*x.shape[:2], int(win["oh"]), int(win["ow"])), x.dtype)
+    at = be.empty(y.shape, np.int32)
+    be.kernels.each("pool", name, x.dtype, y.size, (be._dense(x), y, at), win)
+    return y, at
+
+
+def fits(shape: Any) -> bool:
+    """Do 32 bits number the elements of a plane?"""
+    return bool(shape[2] * shape[3] < 1 << 31)
+
+
 # Maxima ------------------------------------------------------------------------------------------
 
 @op("MaxPool2DWithIndicesBackward0", outputs=2)
@@ -70,7 +100,8 @@ class max_pool2d:
         return max_pool(be, x, kernel, stride, padding, dilation, ceil_mode)
     def cuda(be, x, *, kernel, stride, padding, dilation, ceil_mode):
         down, across = plan(*x.shape[2:], kernel, stride, padding, dilation, ceil_mode)
-        return be.max_pool2d(x, kernel, stride, padding, dilation, (down.out, across.out))
+        return maxima(be, "max_pool2d", x, windows(x.shape[2:], (down.out, across.out), kernel,
+                                                   stride, padding, dilation))
     def grad_x(o, g, result1, x_shape, kernel, stride, padding, dilation):
         return o.max_pool2d_backward(g, result1, x_shape=x_shape, kernel=kernel, stride=stride,
                                      padding=padding, dilation=dilation)
@@ -84,11 +115,13 @@ class max_pool2d_with_indices:
         at %= x.shape[2] * x.shape[3]
         return values, at
     def cuda(be, x, *, kernel, stride, padding, dilation, ceil_mode):
-        down, across = plan(*x.shape[2:], kernel, stride, padding, dilation, ceil_mode)
-        out = be.max_pool2d(x, kernel, stride, padding, dilation, (down.out, across.out))
-        return out if out is NotImplemented else (out[0], out[1].astype(np.int64))
-    def grad_x(o, g, result1, x_shape):
-        return o.plane_scatter(g, result1, x_shape=x_shape)
+        out = max_pool2d.spec.impl[1](be, x, kernel=kernel, stride=stride, padding=padding,
+                                      dilation=dilation, ceil_mode=ceil_mode)
+        if out[1].dtype != np.int32:             # forward's text ran
+            return NotImplemented
+        return out[0], out[1].astype(np.int64)
+    def grad_x(o, g, result1, x_shape, kernel, stride, padding, dilation):
+        return o.plane_scatter(g, result1, x_shape=x_shape, lie=(kernel, stride, padding, dilation))
 
 
 @op("MaxPool2DWithIndicesBackwardBackward0")
@@ -100,7 +133,8 @@ class max_pool2d_backward:
     def cuda(be, g, at, *, x_shape, kernel, stride, padding, dilation):
         if at.dtype != np.int32:                 # forward's text ran
             return NotImplemented
-        return be.max_pool2d_backward(g, at, x_shape, kernel, stride, padding, dilation)
+        win = windows(tuple(x_shape[2:]), g.shape[2:], kernel, stride, padding, dilation)
+        return pooled(be, "max_pool2d_backward", (g, at), x_shape, win)
     grad_at = None
     def grad_g(o, gg, at, kernel, stride, padding, dilation):
         return o.max_pool2d_gather(gg, at, kernel=kernel, stride=stride, padding=padding,
@@ -122,11 +156,22 @@ class max_pool2d_gather:
 
 @op("MaxPool2DWithIndicesBackwardBackward0")
 class plane_scatter:
-    """Zeros of x_shape with g added at positions counted within each plane."""
-    def forward(be, g, at, *, x_shape):
-        n, c, h, w = x_shape
-        planes = be.xp.arange(0, n * c * h * w, h * w).reshape(n, c, 1, 1) if h * w else 0
-        return scatter(be, g, at + planes, x_shape, False)
+    """Zeros of x_shape with g added at positions counted within each plane.
+
+    lie: kernel, stride, padding and dilation of the windows that the positions come from.
+    """
+    def forward(be, g, at, *, x_shape, lie=None):
+        return scatter(be, g, in_planes(be, at, x_shape), x_shape, False)
+    def cuda(be, g, at, *, x_shape, lie=None):
+        if not be.takes(g.dtype):
+            return NotImplemented
+        if lie is not None and fits(x_shape):
+            win = windows(tuple(x_shape[2:]), g.shape[2:], *lie)
+            return pooled(be, "max_pool2d_backward", (g, at.astype(np.int32)), x_shape, win)
+        out = be.xp.zeros(tuple(x_shape), g.dtype)
+        at = places.as_index(be, in_planes(be, at, x_shape)).reshape(-1)
+        places.add(be, out, g, at, out.size, 1)
+        return out
     grad_at = None
     def grad_g(o, gg, at):
         return o.plane_gather(gg, at)
@@ -144,8 +189,14 @@ class plane_gather:
 
 def plane_take(be: Any, x: Any, at: Any) -> Any:
     n, c, h, w = x.shape
-    out = be.xp.take_along_axis(x.reshape(n, c, h * w), at.reshape(n, c, -1), -1)
+    out = be.raw.gather(x.reshape(n, c, h * w), at.reshape(n, c, math.prod(at.shape[2:])), dim=2)
     return out.reshape(at.shape)
+
+
+def in_planes(be: Any, at: Any, shape: Any) -> Any:
+    """Positions within planes as positions in the whole of ``shape`` (n, c, h, w)."""
+    n, c, h, w = shape
+    return at + be.xp.arange(0, n * c * h * w, h * w).reshape(n, c, 1, 1) if h * w else at
 
 
 def scatter(be: Any, g: Any, at: Any, shape: Any, disjoint: bool) -> Any:
@@ -180,7 +231,7 @@ def max_pool(be: Any, x: Any, kernel: Any, stride: Any, padding: Any, dilation: 
         plane, best, at = planes[part], values[part], positions[part]
         rows = be.workspace("row maxima", (len(plane), h, across.out), x.dtype)
         reduce_windows(be.xp.maximum, plane, down, across, lowest(x.dtype), rows, best)
-        at[...] = first_positions(len(plane), h * w, w, shape[1:], stride, padding)
+        at[...] = be.asarray(first_positions(len(plane), h * w, w, shape[1:], stride, padding))
         if part.start:
             at += part.start * h * w
         if np.isnan(best.max()):
@@ -194,7 +245,7 @@ def max_pool(be: Any, x: Any, kernel: Any, stride: Any, padding: Any, dilation: 
 
 def lowest(dtype: Any) -> float:
     """What every element of the dtype is at least."""
-    return -np.inf if dtype.kind == "f" else np.iinfo(dtype).min
+    return -np.inf if dtype.kind in FLOATING else np.iinfo(dtype).min
 
 
 def max_values(be: Any, x: Any, kernel: Any, stride: Any, padding: Any, dilation: Any,
@@ -281,6 +332,49 @@ def search_with_nan(xp: Any, planes: Any, best: Any, down: Side, across: Side, w
             fresh[mine] = False
 
 
+@op("AdaptiveMaxPool2DBackward0", outputs=2)
+class adaptive_max_pool2d:
+    """The maxima of output_size windows that cover the image, and where they are in each plane."""
+    def forward(be, x, *, output_size):
+        (n, c, h, w), xp = x.shape, be.xp
+        if regular((h, w), output_size):
+            kernel = h // output_size[0], w // output_size[1]
+            return max_pool2d_with_indices.spec.forward(
+                be, x, kernel=kernel, stride=kernel, padding=(0, 0), dilation=ONE, ceil_mode=False)
+        values = be.empty((n, c, *output_size), x.dtype)
+        at = be.empty(values.shape, np.int64)
+        for i, (top, bottom) in enumerate(adaptive_windows(h, output_size[0])):
+            for j, (left, right) in enumerate(adaptive_windows(w, output_size[1])):
+                size = (bottom - top) * (right - left)
+                window = x[:, :, top:bottom, left:right].reshape(n, c, size)
+                k, nan = window.argmax(-1), xp.isnan(window)
+                last = size - 1 - nan[..., ::-1].argmax(-1)
+                k = xp.where(nan.any(-1), last, k)            # of several NaN the last wins
+                values[:, :, i, j] = xp.take_along_axis(window, k[..., None], -1)[..., 0]
+                at[:, :, i, j] = (top + k // (right - left)) * w + left + k % (right - left)
+        return values, at
+    def cuda(be, x, *, output_size):
+        out = maxima(be, "adaptive_max_pool2d", x, windows(x.shape[2:], tuple(output_size)))
+        return out if out is NotImplemented else (out[0], out[1].astype(np.int64))
+    def grad_x(o, g, result1, x_shape):
+        return o.adaptive_max_pool2d_backward(g, result1, x_shape=x_shape)
+
+
+@op("AdaptiveMaxPool2DBackwardBackward0")
+class adaptive_max_pool2d_backward:
+    """Zeros of x_shape with g added where the maxima were."""
+    def forward(be, g, at, *, x_shape):
+        return scatter(be, g, in_planes(be, at, x_shape), x_shape, False)
+    def cuda(be, g, at, *, x_shape):
+        if not fits(x_shape):
+            return NotImplemented
+        win = windows(tuple(x_shape[2:]), g.shape[2:])
+        return pooled(be, "adaptive_max_pool2d_backward", (g, at.astype(np.int32)), x_shape, win)
+    grad_at = None
+    def grad_g(o, gg, at):
+        return o.plane_gather(gg, at)
+
+
 # Means -------------------------------------------------------------------------------------------
 
 @op("AvgPool2DBackward0")
@@ -293,8 +387,9 @@ class avg_pool2d:
     def cuda(be, x, *, kernel, stride, padding, ceil_mode=False, count_include_pad=True,
              divisor_override=None):
         down, across = plan(*x.shape[2:], kernel, stride, padding, ONE, ceil_mode)
-        return be.avg_pool2d(x, kernel, stride, padding, (down.out, across.out),
-                             count_include_pad, divisor_override)
+        win = windows(x.shape[2:], (down.out, across.out), kernel, stride, padding)
+        return pooled(be, "avg_pool2d", (x,), (*x.shape[:2], down.out, across.out), win,
+                      np.int32(count_include_pad), np.int32(divisor_override or 0))
     def grad_x(o, g, x_shape, kernel, stride, padding, ceil_mode, count_include_pad,
                divisor_override):
         return o.avg_pool2d_backward(g, x_shape=x_shape, kernel=kernel, stride=stride,
@@ -312,8 +407,9 @@ class avg_pool2d_backward:
                          divisor_override)
     def cuda(be, g, *, x_shape, kernel, stride, padding, ceil_mode, count_include_pad,
              divisor_override):
-        return be.avg_pool2d_backward(g, x_shape, kernel, stride, padding, count_include_pad,
-                                      divisor_override)
+        win = windows(tuple(x_shape[2:]), g.shape[2:], kernel, stride, padding)
+        return pooled(be, "avg_pool2d_backward", (g,), x_shape, win, np.int32(count_include_pad),
+                      np.int32(divisor_override or 0))
     def grad_g(o, gg, kernel, stride, padding, ceil_mode, count_include_pad, divisor_override):
         return o.avg_pool2d(gg, kernel=kernel, stride=stride, padding=padding, ceil_mode=ceil_mode,
                             count_include_pad=count_include_pad, divisor_override=divisor_override)
@@ -324,7 +420,7 @@ def average(be: Any, x: Any, kernel: Any, stride: Any, padding: Any, ceil_mode: 
     n, c, h, w = x.shape
     down, across = plan(h, w, kernel, stride, padding, ONE, ceil_mode)
     oh, ow = down.out, across.out
-    wide = np.float32 if x.dtype == np.float16 else x.dtype
+    wide = wide_dtype(x.dtype)
     planes, out = x.reshape(n * c, h, w), be.empty((n * c, oh, ow), wide)
     divisor = divisors(h, w, oh, ow, kernel, stride, padding, count_include_pad, divisor_override)
     divisor = be.from_host(divisor.astype(wide))
@@ -340,16 +436,16 @@ def share_out(be: Any, g: Any, x_shape: Any, kernel: Any, stride: Any, padding: 
               ceil_mode: bool, count_include_pad: bool, divisor_override: int | None) -> Any:
     (n, c, h, w), (oh, ow) = x_shape, g.shape[2:]
     down, across = plan(h, w, kernel, stride, padding, ONE, ceil_mode)
-    wide = np.float32 if g.dtype == np.float16 else g.dtype
-    g, out = g.reshape(n * c, oh, ow), be.xp.zeros((n * c, h, w), g.dtype)
+    wide = wide_dtype(g.dtype)
+    slopes, out = g.reshape(n * c, oh, ow), be.xp.zeros((n * c, h, w), wide)
     divisor = divisors(h, w, oh, ow, kernel, stride, padding, count_include_pad, divisor_override)
     divisor = be.from_host(divisor.astype(wide))
     for part in plane_parts(be, n * c, h * w * out.itemsize):
-        shares = g[part].astype(wide, copy=False) / divisor
+        shares = slopes[part].astype(wide, copy=False) / divisor
         rows = be.xp.zeros((len(shares), h, ow), wide)
         place(shares, down, 1, kernel[0] <= stride[0], rows)
         place(rows, across, 2, kernel[1] <= stride[1], out[part])
-    return out.reshape(n, c, h, w)
+    return out.reshape(n, c, h, w).astype(g.dtype, copy=False)
 
 
 def place(g: Any, side: Side, axis: int, disjoint: bool, out: Any) -> None:
@@ -388,7 +484,7 @@ class adaptive_avg_pool2d:
         if regular((h, w), output_size):
             kernel = h // oh, w // ow
             return average(be, x, kernel, kernel, (0, 0), False, True, None)
-        wide = np.dtype(np.float32 if x.dtype == np.float16 else x.dtype)
+        wide = wide_dtype(x.dtype)
         out, rows = be.empty((n, c, oh, ow), wide), be.empty((n, c, h, ow), wide)
         for j, (start, stop) in enumerate(adaptive_windows(w, ow)):
             rows[..., j] = x[..., start:stop].mean(-1, dtype=wide)
@@ -396,7 +492,8 @@ class adaptive_avg_pool2d:
             out[:, :, i] = rows[:, :, start:stop].mean(2)
         return out.astype(x.dtype, copy=False)
     def cuda(be, x, *, output_size):
-        return be.adaptive_avg_pool2d(x, output_size)
+        return pooled(be, "adaptive_avg_pool2d", (x,), (*x.shape[:2], *output_size),
+                      windows(x.shape[2:], tuple(output_size)))
     def grad_x(o, g, x_shape, output_size):
         return o.adaptive_avg_pool2d_backward(g, x_shape=x_shape)
 
@@ -409,7 +506,7 @@ class adaptive_avg_pool2d_backward:
         if regular((h, w), (oh, ow)):
             kernel = h // oh, w // ow
             return share_out(be, g, x_shape, kernel, kernel, (0, 0), False, True, None)
-        wide = np.dtype(np.float32 if g.dtype == np.float16 else g.dtype)
+        wide = wide_dtype(g.dtype)
         out, rows = be.xp.zeros((n, c, h, w), wide), be.xp.zeros((n, c, h, ow), wide)
         for i, (start, stop) in enumerate(adaptive_windows(h, oh)):
             rows[:, :, start:stop] += g[:, :, i:i + 1] / be.number[stop - start, wide]
@@ -417,7 +514,8 @@ class adaptive_avg_pool2d_backward:
             out[..., start:stop] += rows[..., j:j + 1] / be.number[stop - start, wide]
         return out.astype(g.dtype, copy=False)
     def cuda(be, g, *, x_shape):
-        return be.adaptive_avg_pool2d_backward(g, x_shape)
+        return pooled(be, "adaptive_avg_pool2d_backward", (g,), x_shape,
+                      windows(tuple(x_shape[2:]), g.shape[2:]))
     def grad_g(o, gg, g_shape):
         return o.adaptive_avg_pool2d(gg, output_size=tuple(g_shape[2:]))
 

@@ -186,21 +186,38 @@ class unbind:
         return o.stack(*[o.new_zeros(some, shape=part) if g is None else g for g in gs], dim=dim)
 
 
+def parts_of(be, x, *, sizes, dim=0):
+    front, out, at = (slice(None),) * dim, [], 0
+    for n in sizes:
+        out.append(x[front + (slice(at, at + n),)])
+        at += n
+    return out
+
+
+def joined(o, gs, x_shape, sizes, dim):
+    some = next(g for g in gs if g is not None)
+    front, back = x_shape[:dim], x_shape[dim + 1:]
+    parts = [o.new_zeros(some, shape=(*front, n, *back)) if g is None else g
+             for g, n in zip(gs, sizes)]
+    return o.cat(*parts, dim=dim)
+
+
 @op("SplitBackward0", outputs=None)
 class split:
     """Consecutive parts of one dim, of these sizes; functions/shape.py makes the results views."""
-    def forward(be, x, *, sizes, dim=0):
-        front, out, at = (slice(None),) * dim, [], 0
-        for n in sizes:
-            out.append(x[front + (slice(at, at + n),)])
-            at += n
-        return out
-    def grad_x(o, gs, x_shape, sizes, dim):
-        some = next(g for g in gs if g is not None)
-        front, back = x_shape[:dim], x_shape[dim + 1:]
-        parts = [o.new_zeros(some, shape=(*front, n, *back)) if g is None else g
-                 for g, n in zip(gs, sizes)]
-        return o.cat(*parts, dim=dim)
+    forward, grad_x = parts_of, joined
+
+
+@op("SplitWithSizesBackward0", outputs=None)
+class split_with_sizes:
+    """split, under PyTorch's name for the form with a list of sizes."""
+    forward, grad_x = parts_of, joined
+
+
+@op("UnsafeSplitBackward0", outputs=None)
+class unsafe_split:
+    """split whose results are no views for autograd."""
+    forward, grad_x = parts_of, joined
 
 
 # Copies ------------------------------------------------------------------------------------------
@@ -253,7 +270,7 @@ class flip:
         return o.flip(g, dims=dims)
 
 
-@op("TriuBackward0")
+@op("TriuBackward0", inplace=True)
 class triu:
     """The part of matrices on and above a diagonal."""
     def forward(be, x, *, diagonal=0):
@@ -262,7 +279,7 @@ class triu:
         return o.triu(g, diagonal=diagonal)
 
 
-@op("TrilBackward0")
+@op("TrilBackward0", inplace=True)
 class tril:
     """The part of matrices on and below a diagonal."""
     def forward(be, x, *, diagonal=0):

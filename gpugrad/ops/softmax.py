@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from gpugrad.autograd.op import composite, op
+from gpugrad.dtypes import wide
 
 
 @op("SoftmaxBackward0")
@@ -20,6 +21,8 @@ class softmax:
                 xp.exp(y, out=y)
                 y /= line_sum(be, y)
         return out.astype(x.dtype, copy=False)
+    def cuda(be, x, *, dim):
+        return run_lines(be, "softmax", dim, x)
     def grad_x(o, g, result, dim):
         return o.softmax_backward(g, result, dim=dim)
 
@@ -34,6 +37,8 @@ class softmax_backward:
             be.xp.subtract(slope, line_sum(be, r), out=r)
             r *= line
         return out.astype(g.dtype, copy=False)
+    def cuda(be, g, y, *, dim):
+        return run_lines(be, "softmax_backward", dim, g, y)
     def grad_g(o, gg, y, dim):
         return o.softmax_backward(gg, y, dim=dim)
     def grad_y(o, gg, g, y, dim):
@@ -51,6 +56,8 @@ class log_softmax:
                 xp.subtract(line, line_max(be, line), out=y)
                 y -= xp.log(line_sum(be, xp.exp(y)))
         return out.astype(x.dtype, copy=False)
+    def cuda(be, x, *, dim):
+        return run_lines(be, "log_softmax", dim, x)
     def grad_x(o, g, result, dim):
         return o.log_softmax_backward(g, result, dim=dim)
 
@@ -65,6 +72,8 @@ class log_softmax_backward:
             r *= line_sum(be, slope)
             be.xp.subtract(slope, r, out=r)
         return out.astype(g.dtype, copy=False)
+    def cuda(be, g, y, *, dim):
+        return run_lines(be, "log_softmax_backward", dim, g, y)
     def grad_g(o, gg, y, dim):
         return o.sub(gg, o.line_total(o.mul(gg, o.exp(y)), dim))
     def grad_y(o, gg, g, y, dim):
@@ -77,9 +86,19 @@ def line_total(o, x, dim):
     return o.sum(x, dim=(dim,) if x.ndim else None, keepdim=True)
 
 
+def run_lines(be: Any, name: str, dim: int, *arrays: Any) -> Any:
+    """What a kernel of softmax.cu makes of arrays of one shape and dtype."""
+    shape, dtype = arrays[0].shape, arrays[0].dtype
+    if not be.takes(dtype) or any([a.dtype != dtype or a.shape != shape for a in arrays]):
+        return NotImplemented
+    out = be.empty(shape, dtype)
+    be.kernels.lines("softmax", name, dtype, shape, dim, (*map(be._dense, arrays), out))
+    return out
+
+
 def wide_empty(be: Any, x: Any) -> Any:
-    """New memory in the shape of x; float32 for float16, which is too coarse for sums."""
-    return be.empty(x.shape, np.float32 if x.dtype == np.float16 else x.dtype)
+    """New memory in the shape of x; float32 for 16 bits, which are too coarse for sums."""
+    return be.empty(x.shape, wide(x.dtype))
 
 
 def lines(be: Any, dim: int, *arrays: Any) -> Iterator[list[Any]]:

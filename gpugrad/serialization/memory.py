@@ -59,9 +59,7 @@ def memory_of(t: Tensor) -> tuple[Storage, int, tuple[int, ...]]:
     A layout that PyTorch doesn't know (negative strides, another byte order) is copied first.
     """
     a, be = t._a, t._be
-    root = a
-    while isinstance(root.base, be.ndarray):
-        root = root.base
+    root = be.root(a)
     held, size = _as_bytes(root, be), a.dtype.itemsize
     if held is None or not a.dtype.isnative or held.size % size:
         return _copied(t)
@@ -75,7 +73,8 @@ def memory_of(t: Tensor) -> tuple[Storage, int, tuple[int, ...]]:
 
 def _copied(t: Tensor) -> tuple[Storage, int, tuple[int, ...]]:
     be = t._be
-    a = be.copy(t._a.astype(t._a.dtype.newbyteorder("=")))
+    dtype = t._a.dtype
+    a = be.copy(t._a if dtype.isnative else t._a.astype(dtype.newbyteorder("=")))
     return Storage(_as_bytes(a, be), be), 0, _dense(a.shape)
 
 
@@ -131,6 +130,7 @@ def rebuild_tensor(cls: type, host: Any, device: str, requires_grad: bool,
                    attributes: dict[str, Any]) -> Tensor:
     """The tensor that ``reduce_tensor`` took apart."""
     be = backend.get(device)
+    dtypes.meet(host.dtype)
     if be is not backend.cpu or not host.flags.writeable:
         host = be.from_host(host)
     t = wrap_as(cls, host, be)

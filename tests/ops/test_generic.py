@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 import gc
-import os
 import sys
 import weakref
 from collections.abc import Callable, Iterator
@@ -21,24 +20,32 @@ from gpugrad.autograd.op import SPECS
 from gpugrad.autograd.rules import tensors as T
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
+import op_db_activation
+import op_db_fft
+import op_db_functional
+import op_db_linalg
+import op_db_loss
 import op_db_network
+import op_db_pointwise
+import op_db_reduction
+import op_db_shape
+import op_db_sort
 from op_db import RECORDS, Case, Record
 
-assert op_db_network.record                      # importing it makes the records
+# importing them makes the records
+assert all(m.record for m in (op_db_activation, op_db_fft, op_db_functional, op_db_linalg,
+                              op_db_loss, op_db_network, op_db_pointwise, op_db_reduction,
+                              op_db_shape, op_db_sort))
 
 ALL = sorted(RECORDS)
-DIFFERENTIABLE = [n for n in ALL if SPECS[n].diff and n != "floor_divide"]
+DIFFERENTIABLE = [n for n in ALL if SPECS[n].diff and n not in op_db_pointwise.UNDEFINED]
 IN_PLACE = [n for n in ALL if hasattr(T, n + "_")]
 UNTIL = {"float64": 1e-12, "float32": 2e-5}
 
 
-@pytest.fixture(params=["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
-def be(request: pytest.FixtureRequest) -> Any:
-    if request.param == "cuda" and not torch.cuda.is_available():
-        if os.environ.get("GPUGRAD_REQUIRE_GPU") == "1":
-            pytest.fail("GPUGRAD_REQUIRE_GPU=1, but there is no CUDA device", pytrace=False)
-        pytest.skip("no CUDA device")
-    return backend.get(request.param)
+@pytest.fixture
+def be(device: str) -> Any:
+    return backend.get(device)
 
 
 # Making arguments --------------------------------------------------------------------------------
@@ -53,7 +60,8 @@ def tensors_of(name: str, case: Case, be: Any, dtype: str = "float64", leaf: boo
             continue
         t = wrap(change(be.from_host(a.astype(dtype) if a.dtype.kind == "f" else a)), be)
         i = min(i, len(spec.names) - 1)          # the last name may stand for several
-        out.append(t.requires_grad_(leaf and i in spec.diff and t.is_floating_point()))
+        out.append(t.requires_grad_(leaf and i in spec.diff
+                                    and (t.is_floating_point() or t.is_complex())))
     return out
 
 
@@ -101,6 +109,24 @@ def recorded(name: str, be: Any) -> Iterator[tuple[Case, list[Any]]]:
             yield case, tensors
 
 
+def first_recorded(name: str, be: Any) -> tuple[Case, list[Any]]:
+    """The first of them. Complex leaves are another file's."""
+    found = next(recorded(name, be), None)
+    return found or pytest.skip("its samples are complex")
+
+
+def small_ones(name: str, be: Any, elements: int = 30) -> Iterator[tuple[Case, list[Any]]]:
+    """The recorded cases; on CUDA, where each element costs many launches, small ones and one."""
+    left_out = None
+    for case, tensors in recorded(name, be):
+        if be.name == "cpu" or sum(t.numel() for t in leaves(tensors)) <= elements:
+            yield case, tensors
+        elif left_out is None:
+            left_out = case, tensors
+    if left_out is not None:
+        yield left_out
+
+
 def is_empty(name: str, tensors: Any, case: Case) -> bool:
     """Has a leaf or a result no elements?"""
     return not all(t.numel() for t in leaves(tensors) + live(call(name, tensors, case)))
@@ -109,11 +135,18 @@ def is_empty(name: str, tensors: Any, case: Case) -> bool:
 def can_be_checked(name: str, tensors: Any, case: Case) -> bool:
     """By finite differences, which need elements and float64."""
     return not is_empty(name, tensors, case) and all(
-        t.dtype is torch.float64 for t in live(call(name, tensors, case)))
+        t.dtype in (torch.float64, torch.complex128) for t in live(call(name, tensors, case)))
 
 
 def is_writable(t: Tensor) -> bool:
     return 0 not in t.stride() and getattr(t._a.flags, "writeable", True)
+
+
+def function_of(name: str, case: Case) -> Callable[..., Any]:
+    """The op as a function whose derivatives are those of differences."""
+    if name not in op_db_linalg.HERMITIAN:
+        return partial(flat_call, name, case)
+    return lambda a: call(name, ((a + a.mH) / 2,), case)
 
 
 def same(a: Any, b: Any) -> None:
@@ -135,6 +168,10 @@ def test_every_op_has_a_record() -> None:
 @every(ALL)
 @pytest.mark.parametrize("dtype", ["float64", "float32", "float16"])
 def test_value_dtype_and_device(record: Record, dtype: str, be: Any) -> None:
+    if record.name in ("view_as_complex", "complex", "polar") and dtype == "float16":
+        pytest.skip("there are no complex numbers of 32 bits")
+    if record.name in op_db_linalg.PRECISE and dtype == "float16":
+        pytest.skip("LAPACK has no half precision")
     for case in record.samples():
         outs = call(record.name, tensors_of(record.name, case, be, dtype), case)
         rounded = [a.astype(dtype).astype("float64") if a is not None and a.dtype.kind == "f" else a
@@ -145,12 +182,18 @@ def test_value_dtype_and_device(record: Record, dtype: str, be: Any) -> None:
         for k, (out, w) in enumerate(zip(outs, map(np.asarray, want))):
             assert out.device == be.device
             assert out.shape == w.shape
-            if w.dtype.kind != "f":
+            if record.name == "max_pool2d" and k and be.name != "cpu":
+                continue                    # positions in a form that suits the device
+            if w.dtype.kind == "c":
+                assert host(out).dtype.kind == "c"
+            elif w.dtype.kind != "f":
+                assert host(out).dtype == w.dtype
+            elif any(a is not None and a.dtype.kind == "c" for a in case.args):
                 assert host(out).dtype == w.dtype
             elif not (k and dtype == "float16" and host(out).dtype == "float32"):     # statistics
                 assert host(out).dtype == case.kw.get("dtype", dtype)
             tolerance = UNTIL.get(dtype, record.tolerance)
-            scale = max(1, np.abs(w[np.isfinite(w)]).max(initial=0)) if w.dtype.kind == "f" else 0
+            scale = max(1, np.abs(w[np.isfinite(w)]).max(initial=0)) if w.dtype.kind in "fc" else 0
             np.testing.assert_allclose(host(out), w, rtol=tolerance, atol=tolerance * scale)
 
 
@@ -158,14 +201,14 @@ def test_value_dtype_and_device(record: Record, dtype: str, be: Any) -> None:
 def test_gradcheck(record: Record, be: Any) -> None:
     for case, tensors in recorded(record.name, be):
         if can_be_checked(record.name, tensors, case):
-            assert gradcheck(partial(flat_call, record.name, case), tensors)
+            assert gradcheck(function_of(record.name, case), tensors)
 
 
 @every([n for n in DIFFERENTIABLE if RECORDS[n].smooth])
 def test_gradgradcheck(record: Record, be: Any) -> None:
-    for case, tensors in recorded(record.name, be):
+    for case, tensors in small_ones(record.name, be):
         if can_be_checked(record.name, tensors, case):
-            assert gradgradcheck(partial(flat_call, record.name, case), tensors, atol=1e-4)
+            assert gradgradcheck(function_of(record.name, case), tensors, atol=1e-4)
 
 
 @every(DIFFERENTIABLE)
@@ -218,6 +261,10 @@ def expanded(a: Any) -> Any:
 def test_memory_layout_does_not_matter(record: Record, change: Any, be: Any) -> None:
     if record.name == "scatter" and change is expanded:
         pytest.skip("its positions must be distinct")
+    if record.name == "view_as_complex":
+        pytest.skip("its pairs must lie side by side")
+    if record.name in op_db_linalg.PRECISE and change is expanded:
+        pytest.skip("matrices of equal rows are singular")
     for case in record.samples():
         odd = tensors_of(record.name, case, be, leaf=True, change=change)
         plain = tensors_of(record.name, case, be, leaf=True, change=lambda a: be.copy(change(a)))
@@ -270,7 +317,7 @@ def test_a_saved_tensor_that_was_changed_is_an_error(record: Record, be: Any) ->
                 continue
             with torch.no_grad():
                 changed.fill_(1) if changed.dtype == torch.bool else changed.zero_()
-            cells = [cell for cell, _, _ in live(outs)[0].grad_fn.guard]
+            cells = live(outs)[0].grad_fn.guard[:-1:2]
             try:
                 found = torch.autograd.grad(live(outs), leaves(tensors), slopes(live(outs)),
                                             allow_unused=True)
@@ -285,7 +332,7 @@ def test_a_saved_tensor_that_was_changed_is_an_error(record: Record, be: Any) ->
 
 @every(DIFFERENTIABLE)
 def test_graphs_are_freed_by_reference_counts(record: Record, be: Any) -> None:
-    case, tensors = next(recorded(record.name, be))
+    case, tensors = first_recorded(record.name, be)
     gc.collect()
     gc.disable()
     try:
@@ -305,7 +352,7 @@ def test_graphs_are_freed_by_reference_counts(record: Record, be: Any) -> None:
 
 @every(DIFFERENTIABLE)
 def test_a_second_backward_is_an_error_if_anything_was_saved(record: Record, be: Any) -> None:
-    case, tensors = next(recorded(record.name, be))
+    case, tensors = first_recorded(record.name, be)
     outs = live(call(record.name, tensors, case))
     saved = bool(outs[0].grad_fn.guard)
     torch.autograd.grad(outs, leaves(tensors), slopes(outs), allow_unused=True)
@@ -355,6 +402,8 @@ def test_in_place_equals_out_of_place(record: Record, be: Any) -> None:
                          ids=lambda r: r.name)
 def test_bad_inputs(record: Record, be: Any) -> None:
     for wrong in record.bad:
+        if wrong.error is IndexError and be.name != "cpu":
+            continue            # values are not looked at: the host would have to wait
         tensors = [None if a is None else wrap(be.from_host(a), be) for a in wrong.args]
         with pytest.raises(wrong.error) as error:
             getattr(T, record.name)(*tensors, **wrong.kw)

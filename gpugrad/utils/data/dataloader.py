@@ -9,6 +9,7 @@ import numpy as np
 
 from gpugrad._tensor import Tensor
 from gpugrad.creation import from_numpy
+from gpugrad.pinned import pin_batch
 from gpugrad.random import Generator
 from gpugrad.utils.data.collate import default_collate, default_convert
 from gpugrad.utils.data.dataset import IterableDataset, Subset, TensorDataset, samples_of
@@ -34,7 +35,9 @@ class DataLoader(Generic[T_co]):
             unused (``timeout``, ``worker_init_fn``, ``multiprocessing_context``,
             ``prefetch_factor``, ``persistent_workers``, ``in_order``).
         collate_fn: makes a batch of a list of samples; ``default_collate`` by default.
-        pin_memory, pin_memory_device: accepted; the memory of batches is ordinary memory.
+        pin_memory: put the tensors of batches into pinned memory, from which .to(device,
+            non_blocking=True) doesn't wait; without a GPU there is a warning instead.
+        pin_memory_device: accepted; pinned memory serves all GPUs.
         drop_last: leave out a last batch that is shorter.
         generator: draws the order, instead of the default generator.
     """
@@ -144,8 +147,7 @@ class _Pass:
     def __init__(self, loader: DataLoader[Any]) -> None:
         assert loader.timeout == 0, "a DataLoader without worker processes requires timeout == 0"
         self._loader, self._collate = loader, loader.collate_fn
-        if loader.pin_memory:
-            _warn_if_unpinned()
+        self._pin = loader.pin_memory and _can_pin()
         self._indices = iter(loader._index_sampler)
         # PyTorch draws the seed of worker processes whether there are any or not.
         self._base_seed = draw_seed(loader.generator)
@@ -166,7 +168,7 @@ class _Pass:
         else:
             data = self._collate(self._take(len(index)) if batched else next(self._source))
             self._check_length()
-        return data
+        return pin_batch(data) if self._pin else data
 
     def _fetch(self, index: Any, batched: bool) -> Any:
         dataset = self._loader.dataset
@@ -236,12 +238,14 @@ def _check_worker_options(num_workers: int, timeout: float, prefetch_factor: int
         raise ValueError("persistent_workers option needs num_workers > 0")
 
 
-def _warn_if_unpinned() -> None:
+def _can_pin() -> bool:
     from gpugrad import cuda
 
     if not cuda.is_available():
         warnings.warn("'pin_memory' argument is set as true but no accelerator is found, then "
                       "device pinned memory won't be used.", stacklevel=4)
+        return False
+    return True
 
 
 def get_worker_info() -> None:
