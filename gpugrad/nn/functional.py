@@ -10,202 +10,114 @@ from gpugrad._tensor import Tensor
 from gpugrad.autograd.function import Function
 from gpugrad.autograd.grad_mode import no_grad
 from gpugrad.autograd.rules import tensors as T
-from gpugrad.creation import arange, empty_like, full
-from gpugrad.dtypes import type_name
+from gpugrad.creation import empty_like
+from gpugrad.dtypes import finfo, float32, float64, type_name
+from gpugrad.functions import indexing
 from gpugrad.functions import softmax as _softmax
-from gpugrad.functions.arguments import dim_of
+from gpugrad.functions.activation import celu as celu
+from gpugrad.functions.activation import celu_ as celu_
+from gpugrad.functions.activation import elu as elu
+from gpugrad.functions.activation import elu_ as elu_
+from gpugrad.functions.activation import gelu as gelu
+from gpugrad.functions.activation import glu as glu
+from gpugrad.functions.activation import hardshrink as hardshrink
+from gpugrad.functions.activation import hardsigmoid as hardsigmoid
+from gpugrad.functions.activation import hardswish as hardswish
+from gpugrad.functions.activation import hardtanh as hardtanh
+from gpugrad.functions.activation import hardtanh_ as hardtanh_
+from gpugrad.functions.activation import leaky_relu as leaky_relu
+from gpugrad.functions.activation import leaky_relu_ as leaky_relu_
+from gpugrad.functions.activation import logsigmoid as logsigmoid
+from gpugrad.functions.activation import mish as mish
+from gpugrad.functions.activation import prelu as prelu
+from gpugrad.functions.activation import relu as relu
+from gpugrad.functions.activation import relu6 as relu6
+from gpugrad.functions.activation import relu_ as relu_
+from gpugrad.functions.activation import selu as selu
+from gpugrad.functions.activation import selu_ as selu_
+from gpugrad.functions.activation import sigmoid as sigmoid
+from gpugrad.functions.activation import silu as silu
+from gpugrad.functions.activation import softplus as softplus
+from gpugrad.functions.activation import softshrink as softshrink
+from gpugrad.functions.activation import softsign as softsign
+from gpugrad.functions.activation import tanh as tanh
+from gpugrad.functions.activation import tanhshrink as tanhshrink
+from gpugrad.functions.activation import threshold as threshold
+from gpugrad.functions.activation import threshold_ as threshold_
+from gpugrad.functions.attention import scaled_dot_product_attention as scaled_dot_product_attention
+from gpugrad.functions.bags import embedding_bag as embedding_bag
+from gpugrad.functions.convolution import conv1d as conv1d
+from gpugrad.functions.convolution import conv2d as conv2d
+from gpugrad.functions.convolution import conv3d as conv3d
+from gpugrad.functions.convolution import conv_tbc as conv_tbc
+from gpugrad.functions.convolution import conv_transpose1d as conv_transpose1d
+from gpugrad.functions.convolution import conv_transpose2d as conv_transpose2d
+from gpugrad.functions.convolution import conv_transpose3d as conv_transpose3d
+from gpugrad.functions.grid import affine_grid as affine_grid
+from gpugrad.functions.grid import grid_sample as grid_sample
+from gpugrad.functions.images import channel_shuffle as channel_shuffle
+from gpugrad.functions.images import fold as fold
+from gpugrad.functions.images import native_channel_shuffle as native_channel_shuffle
+from gpugrad.functions.images import pixel_shuffle as pixel_shuffle
+from gpugrad.functions.images import pixel_unshuffle as pixel_unshuffle
+from gpugrad.functions.images import unfold as unfold
 from gpugrad.functions.matmul import linear as linear
+from gpugrad.functions.noise import gumbel_softmax as gumbel_softmax
+from gpugrad.functions.noise import rrelu as rrelu
+from gpugrad.functions.noise import rrelu_ as rrelu_
+from gpugrad.functions.padding import pad as pad
+from gpugrad.functions.pairs import bilinear as bilinear
+from gpugrad.functions.pairs import cosine_similarity as cosine_similarity
+from gpugrad.functions.pairs import normalize as normalize
+from gpugrad.functions.pairs import one_hot as one_hot
+from gpugrad.functions.pairs import pairwise_distance as pairwise_distance
+from gpugrad.functions.pairs import pdist as pdist
 from gpugrad.functions.pointwise import where
-from gpugrad.functions.shape import broadcast_tensors, cat
+from gpugrad.functions.pooling import adaptive_avg_pool1d as adaptive_avg_pool1d
+from gpugrad.functions.pooling import adaptive_avg_pool2d as adaptive_avg_pool2d
+from gpugrad.functions.pooling import adaptive_avg_pool3d as adaptive_avg_pool3d
+from gpugrad.functions.pooling import adaptive_max_pool1d as adaptive_max_pool1d
+from gpugrad.functions.pooling import (
+    adaptive_max_pool1d_with_indices as adaptive_max_pool1d_with_indices,
+)
+from gpugrad.functions.pooling import adaptive_max_pool2d as adaptive_max_pool2d
+from gpugrad.functions.pooling import (
+    adaptive_max_pool2d_with_indices as adaptive_max_pool2d_with_indices,
+)
+from gpugrad.functions.pooling import adaptive_max_pool3d as adaptive_max_pool3d
+from gpugrad.functions.pooling import (
+    adaptive_max_pool3d_with_indices as adaptive_max_pool3d_with_indices,
+)
+from gpugrad.functions.pooling import avg_pool1d as avg_pool1d
+from gpugrad.functions.pooling import avg_pool2d as avg_pool2d
+from gpugrad.functions.pooling import avg_pool3d as avg_pool3d
+from gpugrad.functions.pooling import fractional_max_pool2d as fractional_max_pool2d
+from gpugrad.functions.pooling import (
+    fractional_max_pool2d_with_indices as fractional_max_pool2d_with_indices,
+)
+from gpugrad.functions.pooling import fractional_max_pool3d as fractional_max_pool3d
+from gpugrad.functions.pooling import (
+    fractional_max_pool3d_with_indices as fractional_max_pool3d_with_indices,
+)
+from gpugrad.functions.pooling import lp_pool1d as lp_pool1d
+from gpugrad.functions.pooling import lp_pool2d as lp_pool2d
+from gpugrad.functions.pooling import lp_pool3d as lp_pool3d
+from gpugrad.functions.pooling import max_pool1d as max_pool1d
+from gpugrad.functions.pooling import max_pool1d_with_indices as max_pool1d_with_indices
+from gpugrad.functions.pooling import max_pool2d as max_pool2d
+from gpugrad.functions.pooling import max_pool2d_with_indices as max_pool2d_with_indices
+from gpugrad.functions.pooling import max_pool3d as max_pool3d
+from gpugrad.functions.pooling import max_pool3d_with_indices as max_pool3d_with_indices
+from gpugrad.functions.pooling import max_unpool1d as max_unpool1d
+from gpugrad.functions.pooling import max_unpool2d as max_unpool2d
+from gpugrad.functions.pooling import max_unpool3d as max_unpool3d
+from gpugrad.functions.resize import interpolate as interpolate
+from gpugrad.functions.resize import upsample as upsample
+from gpugrad.functions.resize import upsample_bilinear as upsample_bilinear
+from gpugrad.functions.resize import upsample_nearest as upsample_nearest
+from gpugrad.functions.shape import broadcast_tensors
 from gpugrad.functions.softmax import floating
-from gpugrad.nn._windows import check_conv, numbers, pool_arguments, same_padding
 from gpugrad.ops.dropout import dropout as ops_dropout
-
-# Activations -------------------------------------------------------------------------------------
-
-
-def relu(input: Tensor, inplace: bool = False) -> Tensor:
-    """max(x, 0)"""
-    return T.relu_(input) if inplace else T.relu(input)
-
-
-def relu6(input: Tensor, inplace: bool = False) -> Tensor:
-    """min(max(x, 0), 6)"""
-    return hardtanh(input, 0.0, 6.0, inplace)
-
-
-def leaky_relu(input: Tensor, negative_slope: float = 0.01, inplace: bool = False) -> Tensor:
-    """x where x > 0, else negative_slope * x."""
-    return (T.leaky_relu_ if inplace else T.leaky_relu)(input, slope=negative_slope)
-
-
-def prelu(input: Tensor, weight: Tensor) -> Tensor:
-    """leaky_relu with a slope to be learned: one, or one for each channel, which is dim 1."""
-    if weight.ndim > 1:
-        raise RuntimeError("prelu: Expected `weight` to be a scalar or 1D tensor, but got: ndim = "
-                           f"{weight.ndim}")
-    if weight.numel() != 1:
-        channels = input.shape[1] if input.ndim > 1 else 1
-        if weight.numel() != channels:
-            raise RuntimeError("Mismatch of parameter numbers and input channel size. Found "
-                               f"parameter numbers = {weight.numel()} and channel size = "
-                               f"{channels}.")
-        weight = weight.view(-1, *[1] * (input.ndim - 2))
-    return where(input > 0, input, weight * input)
-
-
-def elu(input: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:
-    """x where x > 0, else alpha * (exp(x) - 1)."""
-    return (T.elu_ if inplace else T.elu)(input, alpha=alpha)
-
-
-def celu(input: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:
-    """x where x > 0, else alpha * (exp(x / alpha) - 1)."""
-    if alpha == 0:
-        raise RuntimeError("ZeroDivisionError: alpha cannot be 0 for CELU")
-    return (T.elu_ if inplace else T.elu)(input, alpha=alpha, input_scale=1 / alpha)
-
-
-def selu(input: Tensor, inplace: bool = False) -> Tensor:
-    """elu with the alpha and scale that keep mean 0 and variance 1 (arXiv:1706.02515)."""
-    return (T.elu_ if inplace else T.elu)(input, alpha=1.6732632423543772848170429916717,
-                                          scale=1.0507009873554804934193349852946)
-
-
-def gelu(input: Tensor, approximate: str = "none") -> Tensor:
-    """x times the normal distribution function at x; approximate "tanh" is faster."""
-    if approximate not in ("none", "tanh"):
-        raise RuntimeError("approximate argument must be either none or tanh.")
-    return T.gelu(input, approximate=approximate)
-
-
-def silu(input: Tensor, inplace: bool = False) -> Tensor:
-    """x * sigmoid(x)"""
-    return T.silu_(input) if inplace else T.silu(input)
-
-
-def mish(input: Tensor, inplace: bool = False) -> Tensor:
-    """x * tanh(softplus(x))"""
-    if inplace:
-        return input.copy_(mish(input.clone()))
-    return input * T.tanh(T.softplus(input))
-
-
-def sigmoid(input: Tensor) -> Tensor:
-    """1 / (1 + exp(-x))"""
-    return T.sigmoid(input)
-
-
-def tanh(input: Tensor) -> Tensor:
-    """Hyperbolic tangent."""
-    return T.tanh(input)
-
-
-def softplus(input: Tensor, beta: float = 1, threshold: float = 20) -> Tensor:
-    """log(1 + exp(beta * x)) / beta; x itself where beta * x > threshold."""
-    return T.softplus(input, beta=beta, threshold=threshold)
-
-
-def logsigmoid(input: Tensor) -> Tensor:
-    """log(sigmoid(x))"""
-    return T.log_sigmoid(input)
-
-
-def hardtanh(input: Tensor, min_val: float = -1.0, max_val: float = 1.0,
-             inplace: bool = False) -> Tensor:
-    """x held between two numbers."""
-    if min_val > max_val:
-        raise ValueError("min_val cannot be greater than max_val")
-    return (T.hardtanh_ if inplace else T.hardtanh)(input, min_val=min_val, max_val=max_val)
-
-
-def hardsigmoid(input: Tensor, inplace: bool = False) -> Tensor:
-    """relu6(x + 3) / 6"""
-    if inplace:
-        return input.copy_(hardsigmoid(input.clone()))
-    return relu6(input + 3) / 6
-
-
-def hardswish(input: Tensor, inplace: bool = False) -> Tensor:
-    """x * relu6(x + 3) / 6"""
-    if inplace:
-        return input.copy_(hardswish(input.clone()))
-    return input * relu6(input + 3) / 6
-
-
-def threshold(input: Tensor, threshold: float, value: float, inplace: bool = False) -> Tensor:
-    """x where x > threshold, else value."""
-    return (T.threshold_ if inplace else T.threshold)(input, threshold=threshold, value=value)
-
-
-def softsign(input: Tensor) -> Tensor:
-    """x / (1 + |x|)"""
-    return input / (input.abs() + 1)
-
-
-def tanhshrink(input: Tensor) -> Tensor:
-    """x - tanh(x)"""
-    return input - T.tanh(input)
-
-
-def hardshrink(input: Tensor, lambd: float = 0.5) -> Tensor:
-    """0 where |x| <= lambd, else x."""
-    return T.masked_fill(input, (input >= -lambd) & (input <= lambd), value=0)
-
-
-def softshrink(input: Tensor, lambd: float = 0.5) -> Tensor:
-    """x moved towards 0 by lambd, and 0 where it would pass it."""
-    if lambd < 0:
-        raise RuntimeError(f"lambda must be greater or equal to 0, but found to be {lambd}.")
-    return input - T.clamp(input, min=-lambd, max=lambd)
-
-
-def glu(input: Tensor, dim: int = -1) -> Tensor:
-    """The first half along dim times the sigmoid of the second."""
-    dim = dim_of(dim, input.ndim)
-    if input.ndim == 0:
-        raise RuntimeError("glu does not support 0-dimensional tensors")
-    if input.shape[dim] % 2:
-        raise RuntimeError(f"Halving dimension must be even, but dimension {dim} is size "
-                           f"{input.shape[dim]}")
-    a, b = input.chunk(2, dim)
-    return a * T.sigmoid(b)
-
-
-def relu_(input: Tensor) -> Tensor:
-    """relu in place."""
-    return T.relu_(input)
-
-
-def leaky_relu_(input: Tensor, negative_slope: float = 0.01) -> Tensor:
-    """leaky_relu in place."""
-    return leaky_relu(input, negative_slope, inplace=True)
-
-
-def elu_(input: Tensor, alpha: float = 1.0) -> Tensor:
-    """elu in place."""
-    return elu(input, alpha, inplace=True)
-
-
-def celu_(input: Tensor, alpha: float = 1.0) -> Tensor:
-    """celu in place."""
-    return celu(input, alpha, inplace=True)
-
-
-def selu_(input: Tensor) -> Tensor:
-    """selu in place."""
-    return selu(input, inplace=True)
-
-
-def hardtanh_(input: Tensor, min_val: float = -1.0, max_val: float = 1.0) -> Tensor:
-    """hardtanh in place."""
-    return hardtanh(input, min_val, max_val, inplace=True)
-
-
-def threshold_(input: Tensor, threshold: float, value: float) -> Tensor:
-    """threshold in place."""
-    return T.threshold_(input, threshold=threshold, value=value)
-
 
 # Softmax -----------------------------------------------------------------------------------------
 
@@ -238,198 +150,6 @@ def log_softmax(input: Tensor, dim: int | None = None, _stacklevel: int = 3,
     if dim is None:
         dim = _softmax_dim("log_softmax", input.ndim, _stacklevel)
     return _softmax.log_softmax(input, dim, dtype)
-
-
-# Linear and convolution --------------------------------------------------------------------------
-
-
-def bilinear(input1: Tensor, input2: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """input1 @ weight[k] @ input2 + bias[k] for every output k.
-
-    Shapes: (..., in1), (..., in2), weight (out, in1, in2), bias (out,); result (..., out).
-    """
-    out, in1, in2 = weight.shape
-    if input1.shape[-1] != in1 or input2.shape[-1] != in2 or input1.shape[:-1] != input2.shape[:-1]:
-        raise RuntimeError(f"bilinear(): inputs of size {list(input1.shape)} and "
-                           f"{list(input2.shape)} don't fit a weight of size {list(weight.shape)}: "
-                           f"expected [*, {in1}] and [*, {in2}] with the same leading dims")
-    if bias is not None and bias.shape != (out,):
-        raise RuntimeError("bilinear(): bias size does not match weight size: got "
-                           f"{list(bias.shape)} but expected [{out}]")
-    rows = input1.reshape(-1, in1) @ weight.permute(1, 0, 2).reshape(in1, out * in2)
-    result = (rows.view(-1, out, in2) * input2.reshape(-1, 1, in2)).sum(-1)
-    result = result.view(*input1.shape[:-1], out)
-    return result if bias is None else result + bias
-
-
-
-def conv1d(input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Any = 1,
-           padding: Any = 0, dilation: Any = 1, groups: int = 1) -> Tensor:
-    """Cross-correlation of (n, c, l) with (out, c / groups, k); padding as in conv2d."""
-    return _conv("conv1d", 1, input, weight, bias, stride, padding, dilation, groups)
-
-
-def conv2d(input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Any = 1,
-           padding: Any = 0, dilation: Any = 1, groups: int = 1) -> Tensor:
-    """Cross-correlation of (n, c, h, w) with (out, c / groups, kh, kw), plus a bias (out,).
-
-    padding may be "same", which keeps the size for stride 1, or "valid", which is none.
-    """
-    return _conv("conv2d", 2, input, weight, bias, stride, padding, dilation, groups)
-
-
-def _conv(name: str, n: int, x: Tensor, w: Tensor, bias: Any, stride: Any, padding: Any,
-          dilation: Any, groups: int) -> Tensor:
-    if w._a.ndim != n + 2:
-        raise RuntimeError(f"Expected {n + 2}D weight for {name}, but got weight of size: "
-                           f"{list(w.shape)}")
-    if x._a.ndim != n + 2:
-        if x._a.ndim != n + 1:
-            raise RuntimeError(f"Expected {n + 1}D (unbatched) or {n + 2}D (batched) input to "
-                               f"{name}, but got input of size: {list(x.shape)}")
-        one = x.unsqueeze(0)
-        return _conv(name, n, one, w, bias, stride, padding, dilation, groups).squeeze(0)
-    stride, dilation = numbers("stride", stride, n), numbers("dilation", dilation, n)
-    if isinstance(padding, str):
-        x, padding = _padding_by_name(padding, x, w.shape[2:], stride, dilation)
-    else:
-        padding = numbers("padding", padding, n)
-    check_conv(n, x, w, bias, stride, padding, dilation, groups)
-    if n == 2:
-        return T.convolution(x, w, bias, stride=stride, padding=padding, dilation=dilation,
-                             groups=groups)
-    out = T.convolution(x.unsqueeze(2), w.unsqueeze(2), bias, stride=(1, *stride),
-                        padding=(0, *padding), dilation=(1, *dilation), groups=groups)
-    return out.squeeze(2)
-
-
-def _padding_by_name(padding: str, x: Tensor, kernel: Any, stride: Any, dilation: Any) -> Any:
-    """The input, padded already if its two sides differ, and the padding left to do."""
-    if padding == "valid":
-        return x, (0,) * len(kernel)
-    if padding != "same":
-        raise RuntimeError(f"Invalid padding string: '{padding}'")
-    if max(stride) != 1:
-        raise RuntimeError("padding='same' is not supported for strided convolutions")
-    sides = same_padding(kernel, dilation)
-    uneven = [p for before, after in reversed(sides) for p in (0, after - before)]
-    return (pad(x, uneven) if any(uneven) else x), tuple([before for before, _ in sides])
-
-
-# Pooling -----------------------------------------------------------------------------------------
-
-
-def max_pool1d(input: Tensor, kernel_size: Any, stride: Any = None, padding: Any = 0,
-               dilation: Any = 1, ceil_mode: bool = False, return_indices: bool = False) -> Any:
-    """The maximum of every window of (n, c, l); with return_indices also where it was."""
-    args = pool_arguments("max_pool1d", 1, input, kernel_size, stride, padding, dilation, ceil_mode)
-    return _flat_pool(_max_pool, input, args, ceil_mode, return_indices)
-
-
-def max_pool2d(input: Tensor, kernel_size: Any, stride: Any = None, padding: Any = 0,
-               dilation: Any = 1, ceil_mode: bool = False, return_indices: bool = False) -> Any:
-    """The maximum of every window of (n, c, h, w); stride is kernel_size if it is None.
-
-    With return_indices also where each maximum was, counted within its h x w plane.
-    """
-    args = pool_arguments("max_pool2d", 2, input, kernel_size, stride, padding, dilation, ceil_mode)
-    return _batched(_max_pool, input, 4, *args, ceil_mode, return_indices)
-
-
-def max_pool1d_with_indices(input: Tensor, kernel_size: Any, stride: Any = None, padding: Any = 0,
-                            dilation: Any = 1, ceil_mode: bool = False,
-                            return_indices: bool = False) -> tuple[Tensor, Tensor]:
-    """max_pool1d with return_indices, whatever that says."""
-    return max_pool1d(input, kernel_size, stride, padding, dilation, ceil_mode, True)
-
-
-def max_pool2d_with_indices(input: Tensor, kernel_size: Any, stride: Any = None, padding: Any = 0,
-                            dilation: Any = 1, ceil_mode: bool = False,
-                            return_indices: bool = False) -> tuple[Tensor, Tensor]:
-    """max_pool2d with return_indices, whatever that says."""
-    return max_pool2d(input, kernel_size, stride, padding, dilation, ceil_mode, True)
-
-
-def _max_pool(x: Tensor, kernel: Any, stride: Any, padding: Any, dilation: Any, ceil_mode: bool,
-              return_indices: bool) -> Any:
-    entry = T.max_pool2d_with_indices if return_indices else T.max_pool2d
-    out = entry(x, kernel=kernel, stride=stride, padding=padding, dilation=dilation,
-                ceil_mode=ceil_mode)
-    return out if return_indices else out[0]
-
-
-def avg_pool1d(input: Tensor, kernel_size: Any, stride: Any = None, padding: Any = 0,
-               ceil_mode: bool = False, count_include_pad: bool = True) -> Tensor:
-    """The mean of every window of (n, c, l)."""
-    args = pool_arguments("avg_pool1d", 1, input, kernel_size, stride, padding, 1, ceil_mode)
-    return _flat_pool(_avg_pool, input, args, ceil_mode, count_include_pad, None)
-
-
-def avg_pool2d(input: Tensor, kernel_size: Any, stride: Any = None, padding: Any = 0,
-               ceil_mode: bool = False, count_include_pad: bool = True,
-               divisor_override: int | None = None) -> Tensor:
-    """The mean of every window of (n, c, h, w); stride is kernel_size if it is None.
-
-    count_include_pad: padded zeros count; divisor_override: divide by this instead of the count.
-    """
-    if divisor_override == 0:
-        raise RuntimeError("divisor must be not zero")
-    args = pool_arguments("avg_pool2d", 2, input, kernel_size, stride, padding, 1, ceil_mode)
-    return _batched(_avg_pool, input, 4, *args, ceil_mode, count_include_pad, divisor_override)
-
-
-def _avg_pool(x: Tensor, kernel: Any, stride: Any, padding: Any, dilation: Any, ceil_mode: bool,
-              count_include_pad: bool, divisor_override: int | None) -> Tensor:
-    return T.avg_pool2d(x, kernel=kernel, stride=stride, padding=padding, ceil_mode=ceil_mode,
-                        count_include_pad=count_include_pad, divisor_override=divisor_override)
-
-
-def _batched(fn: Callable[..., Any], x: Tensor, ndim: int, *args: Any) -> Any:
-    """fn(x, *args), with a batch of one around a sample that has no batch dim."""
-    if x.ndim == ndim:
-        return fn(x, *args)
-    out = fn(x.unsqueeze(0), *args)
-    return tuple([t.squeeze(0) for t in out]) if isinstance(out, tuple) else out.squeeze(0)
-
-
-def _flat_pool(fn: Callable[..., Any], x: Tensor, args: Any, *more: Any) -> Any:
-    """Pooling of sequences as pooling of images of one row."""
-    kernel, stride, padding, dilation = args
-    out = _batched(fn, x.unsqueeze(-2), 4, (1, *kernel), (1, *stride), (0, *padding),
-                   (1, *dilation), *more)
-    return tuple([t.squeeze(-2) for t in out]) if isinstance(out, tuple) else out.squeeze(-2)
-
-
-def adaptive_avg_pool1d(input: Tensor, output_size: Any) -> Tensor:
-    """The means of output_size windows that cover (n, c, l)."""
-    (size,) = _adaptive_size("adaptive_avg_pool1d", 1, input, output_size)
-    return _batched(_adaptive_avg_pool, input.unsqueeze(-2), 4, (1, size)).squeeze(-2)
-
-
-def adaptive_avg_pool2d(input: Tensor, output_size: Any) -> Tensor:
-    """The means of windows that cover (n, c, h, w); output_size is one number or two, or None."""
-    if output_size in (1, (1, 1), [1, 1]):
-        return input.mean((-2, -1), keepdim=True)
-    size = _adaptive_size("adaptive_avg_pool2d", 2, input, output_size)
-    return _batched(_adaptive_avg_pool, input, 4, size)
-
-
-def _adaptive_avg_pool(x: Tensor, size: tuple[int, ...]) -> Tensor:
-    return T.adaptive_avg_pool2d(x, output_size=size)
-
-
-def _adaptive_size(op: str, n: int, x: Tensor, size: Any) -> tuple[int, ...]:
-    if x.ndim not in (n + 1, n + 2):
-        raise RuntimeError(f"{op}(): Expected {n + 1}D or {n + 2}D tensor, but got {list(x.shape)}")
-    wanted = (size,) * n if size is None or isinstance(size, int) else tuple(size)
-    if len(wanted) != n:
-        raise RuntimeError(f"{op}: output_size must be {n}")
-    sizes: tuple[int, ...] = tuple([have if want is None else want
-                                    for want, have in zip(wanted, x.shape[-n:])])
-    if min(sizes) < 0:
-        raise RuntimeError(f"{op}: elements of output_size must be greater than or equal to 0 but "
-                           f"received {{{', '.join(map(str, sizes))}}}")
-    return sizes
 
 
 # Dropout -----------------------------------------------------------------------------------------
@@ -576,16 +296,17 @@ def _move_statistics(x: Tensor, running_mean: Tensor, running_var: Tensor, mean:
     n = x.numel() // max(x.shape[1], 1)
     if n == 0:
         return
-    var = (invstd ** -2 - eps) * (n / max(n - 1, 1))        # without bias
-    running_mean.mul_(1 - momentum).add_(mean, alpha=momentum)
-    running_var.mul_(1 - momentum).add_(var, alpha=momentum)
+    new_mean, new_var = T.moved_statistics(running_mean, running_var, mean, invstd, share=momentum,
+                                           m=n, eps=eps)
+    running_mean.copy_(new_mean)
+    running_var.copy_(new_var)
 
 
 def _check_batch_norm(x: Tensor, running_mean: Any, running_var: Any, weight: Any, bias: Any,
                       training: bool) -> None:
     shape = x.shape
     channels = shape[1] if len(shape) > 1 else 0
-    if training and x.numel() == channels:
+    if training and math.prod((*shape[:1], *shape[2:])) == 1:
         raise ValueError("Expected more than 1 value per channel when training, got input size "
                          f"{shape}")
     if training and (running_mean is None) != (running_var is None):
@@ -605,28 +326,111 @@ def _check_batch_norm(x: Tensor, running_mean: Any, running_var: Any, weight: An
 def layer_norm(input: Tensor, normalized_shape: Any, weight: Tensor | None = None,
                bias: Tensor | None = None, eps: float = 1e-05) -> Tensor:
     """The last dims, of normalized_shape, to mean 0 and variance 1, then times weight plus bias."""
+    n = _check_last_dims(input, normalized_shape, ", ", weight=weight, bias=bias)
+    return T.layer_norm(floating(input, None, "layer_norm"), weight, bias, ndim=n, eps=eps)[0]
+
+
+def rms_norm(input: Tensor, normalized_shape: Any, weight: Tensor | None = None,
+             eps: float | None = None) -> Tensor:
+    """The last dims, of normalized_shape, over the root of their mean square, times weight.
+
+    eps is added to the mean square (arXiv:1910.07467); None stands for finfo's eps of the dtype
+    that is computed in, which is float32 for the dtypes of 16 bits.
+    """
+    n = _check_last_dims(input, normalized_shape, "", weight=weight)
+    x = floating(input, None, "rms_norm")
+    eps = finfo(float64 if x.dtype is float64 else float32).eps if eps is None else eps
+    return T.rms_norm(x, weight, ndim=n, eps=eps)[0]
+
+
+def _check_last_dims(x: Tensor, normalized_shape: Any, comma: str, **parameters: Any) -> int:
+    """How many dims are normalised; ``comma`` is what PyTorch's message has after the star."""
     wanted = list(normalized_shape)
     n = len(wanted)
     if n == 0:
         raise RuntimeError("Expected normalized_shape to be at least 1-dimensional, i.e., "
                            "containing at least one element, but got normalized_shape = []")
-    for name, t in (("weight", weight), ("bias", bias)):
+    for name, t in parameters.items():
         if t is not None and list(t.shape) != wanted:
             raise RuntimeError(f"Expected {name} to be of same shape as normalized_shape, but got "
                                f"{name} of shape {list(t.shape)} and normalized_shape = {wanted}")
-    if list(input.shape[-n:]) != wanted:
-        tail = "".join(f", {size}" for size in wanted)
+    if list(x.shape[-n:]) != wanted:
+        tail = comma + ", ".join(map(str, wanted))
         raise RuntimeError(f"Given normalized_shape={wanted}, expected input with shape [*{tail}], "
-                           f"but got input of size{list(input.shape)}")
-    return T.layer_norm(floating(input, None, "layer_norm"), weight, bias, ndim=n, eps=eps)[0]
+                           f"but got input of size{list(x.shape)}")
+    return n
 
 
-def normalize(input: Tensor, p: float = 2.0, dim: Any = 1, eps: float = 1e-12,
-              out: Tensor | None = None) -> Tensor:
-    """x over its p-norm along dim, or over eps where the norm is less."""
-    if out is not None:
-        raise NotImplementedError("normalize(out=) is not supported: assign the result")
-    return input / input.norm(p, dim, keepdim=True).clamp_min(eps).expand_as(input)
+def group_norm(input: Tensor, num_groups: int, weight: Tensor | None = None,
+               bias: Tensor | None = None, eps: float = 1e-05) -> Tensor:
+    """The channels (dim 1) of each sample in num_groups groups, each to mean 0 and variance 1.
+
+    Then every channel times its weight, plus its bias (arXiv:1803.08494).
+    """
+    if input.ndim < 2:
+        raise RuntimeError("Expected at least 2 dimensions for input tensor but received "
+                           f"{input.ndim}")
+    (n, channels), rest = input.shape[:2], list(input.shape[2:])
+    sizes = [n * channels // num_groups, num_groups, *rest]
+    if sizes[0] * math.prod(rest) == 1:
+        raise ValueError("Expected more than 1 value per channel when training, got input size "
+                         f"{sizes}")
+    if channels % num_groups:
+        raise RuntimeError("Expected number of channels in input to be divisible by num_groups, "
+                           f"but got input of shape {list(input.shape)} and num_groups="
+                           f"{num_groups}")
+    for name, t in (("weight", weight), ("bias", bias)):
+        if t is not None and tuple(t.shape) != (channels,):
+            raise RuntimeError(f"Expected {name} to be a vector of size equal to the number of "
+                               f"channels in input, but got {name} of shape {list(t.shape)} and "
+                               f"input of shape {list(input.shape)}")
+        if t is not None and t.dtype is not input.dtype and input.dtype.itemsize > 2:
+            raise RuntimeError("mixed dtype (CPU): expect parameter to have scalar type of "
+                               f"{type_name(input._a.dtype)}")
+    x = floating(input, None, "group_norm")
+    return T.group_norm(x, weight, bias, groups=num_groups, eps=eps)[0]
+
+
+def instance_norm(input: Tensor, running_mean: Tensor | None = None,
+                  running_var: Tensor | None = None, weight: Tensor | None = None,
+                  bias: Tensor | None = None, use_input_stats: bool = True, momentum: float = 0.1,
+                  eps: float = 1e-05) -> Tensor:
+    """Every channel (dim 1) of each sample to mean 0 and variance 1 (arXiv:1607.08022).
+
+    Then times weight plus bias. With use_input_stats by its own statistics, whose averages over the
+    batch move running_mean and running_var by the share ``momentum``; otherwise by these.
+    """
+    shape = tuple(input.shape)
+    if use_input_stats and math.prod(shape[2:]) == 1:
+        raise ValueError("Expected more than 1 spatial element when training, got input size "
+                         f"{input.shape}")
+    if not use_input_stats and (running_mean is None or running_var is None):
+        raise RuntimeError("Expected running_mean and running_var to be defined when "
+                           "use_input_stats is false")
+    n, running = shape[0], (running_mean, running_var)
+    mean, var, weight, bias = (t if t is None else t.repeat(n) for t in (*running, weight, bias))
+    out = batch_norm(input.contiguous().view(1, n * shape[1], *shape[2:]), mean, var, weight, bias,
+                     use_input_stats, momentum, eps)
+    if use_input_stats and n:
+        with no_grad():
+            for t, moved in zip(running, (mean, var)):
+                if t is not None and moved is not None:
+                    t.copy_(moved.view(n, -1).mean(0))
+    return out.view(shape)
+
+
+def local_response_norm(input: Tensor, size: int, alpha: float = 0.0001, beta: float = 0.75,
+                        k: float = 1.0) -> Tensor:
+    """x / (k + alpha * the mean square of ``size`` neighbouring channels) ** beta."""
+    if input.ndim < 3:
+        raise ValueError("Expected 3D or higher dimensionality                          input (got "
+                         f"{input.ndim} dimensions)")
+    if input.numel() == 0:
+        return input
+    rows = (input * input).reshape(input.shape[0], 1, input.shape[1], -1)
+    rows = pad(rows, (0, 0, size // 2, (size - 1) // 2))
+    mean = avg_pool2d(rows, (size, 1), stride=1).reshape(input.shape)
+    return input / (mean * alpha + k).pow(beta)
 
 
 # Losses ------------------------------------------------------------------------------------------
@@ -903,153 +707,21 @@ def kl_div(input: Tensor, target: Tensor, size_average: bool | None = None,
 # Embedding ---------------------------------------------------------------------------------------
 
 
-def one_hot(tensor: Tensor, num_classes: int = -1) -> Tensor:
-    """Classes (...) as (..., num_classes): 1 at the class, else 0; -1: the largest class + 1."""
-    if tensor.dtype.name != "int64":
-        raise RuntimeError("one_hot is only applicable to index tensor of type LongTensor.")
-    if tensor.numel() == 0:
-        if num_classes <= 0:
-            raise RuntimeError("Can not infer total number of classes from empty tensor.")
-        return tensor.new_zeros((*tensor.shape, num_classes))
-    if tensor.min().item() < 0:
-        raise RuntimeError("Class values must be non-negative.")
-    largest = tensor.max().item()
-    if num_classes == -1:
-        num_classes = largest + 1
-    elif largest >= num_classes:
-        raise RuntimeError("Class values must be smaller than num_classes.")
-    classes = arange(num_classes, device=tensor.device)
-    return (tensor.unsqueeze(-1) == classes).to(tensor.dtype)
-
-
 def embedding(input: Tensor, weight: Tensor, padding_idx: int | None = None,
               max_norm: float | None = None, norm_type: float = 2.0,
               scale_grad_by_freq: bool = False, sparse: bool = False) -> Tensor:
-    """weight[input]: (...) of indices to (..., features). The row padding_idx gets no gradient."""
-    if max_norm is not None or scale_grad_by_freq or sparse:
-        what = ("max_norm" if max_norm is not None else
-                "scale_grad_by_freq" if scale_grad_by_freq else "sparse")
-        raise NotImplementedError(f"embedding({what}=) is not supported yet: leave it out"
-                                  + (", or renormalise the rows of weight yourself"
-                                     if max_norm is not None else ""))
-    if input.dtype.name not in ("int64", "int32"):
-        raise RuntimeError("Expected tensor for argument #1 'indices' to have one of the "
-                           f"following scalar types: Long, Int; but got {input.type()} instead "
-                           "(while checking arguments for embedding)")
-    if weight.ndim != 2:
-        raise RuntimeError("'weight' must be 2-D")
-    if padding_idx is None:
-        return weight[input]
-    n = weight.size(0)
-    if not -n <= padding_idx < n:
-        raise AssertionError("Padding_idx must be within num_embeddings")
-    rows = weight[input]
-    is_padding = (input == padding_idx % n).unsqueeze(-1)
-    return where(is_padding, rows.detach(), rows)
+    """weight[input]: (...) of indices to (..., features). The row padding_idx gets no gradient.
 
-
-# Padding -----------------------------------------------------------------------------------------
-
-
-def pad(input: Tensor, pad: Any, mode: str = "constant", value: float | None = None) -> Tensor:
-    """Numbers before and after the last dim, the dim before it, and so on; negative ones cut away.
-
-    mode "constant" fills with ``value`` (0), "reflect" mirrors at the edge, "replicate" repeats the
-    edge, "circular" goes on at the other side.
+    max_norm: rows that are looked up and longer are scaled to this norm first, in place.
+    scale_grad_by_freq: gradients are divided by how often their index occurs in input.
     """
-    sizes = _pad_sizes(pad)
-    ndim = input.ndim
-    if len(sizes) > 2 * ndim:
-        raise RuntimeError("Padding length should be less than or equal to two times the input "
-                           f"dimension but got padding length {len(sizes)} and input of dimension "
-                           f"{ndim}")
-    sides = [(ndim - 1 - i, sizes[2 * i], sizes[2 * i + 1]) for i in range(len(sizes) // 2)]
-    if mode == "constant":
-        return _pad_constant(input, sides, 0.0 if value is None else value)
-    if mode not in _PADDERS:
-        raise NotImplementedError(f"Unrecognised padding mode {mode}")
-    if value is not None and value != 0:
-        raise RuntimeError(f'Padding mode "{mode}" doesn\'t take in value argument')
-    if not 1 <= len(sides) <= 3 or ndim - len(sides) not in (1, 2):
-        raise NotImplementedError(f"Padding size {len(sizes)} is not supported for {ndim}D input "
-                                  "tensor.")
-    x = _cut(input, sides)
-    for dim, before, after in reversed(sides):
-        before, after = max(before, 0), max(after, 0)
-        if before or after:
-            x = _PADDERS[mode](x, dim, before, after)
-    return x
-
-
-def _pad_sizes(pad: Any) -> list[int]:
-    for i, n in enumerate(pad):
-        if not hasattr(n, "__index__"):
-            raise TypeError("pad(): argument 'pad' (position 2) must be tuple of ints, but found "
-                            f"element of type {type(n).__name__} at pos {i}")
-    if len(pad) % 2:
-        raise RuntimeError("Padding length must be divisible by 2")
-    return [n.__index__() for n in pad]
-
-
-def _cut(x: Tensor, sides: list[tuple[int, int, int]]) -> Tensor:
-    """Take away what negative padding says."""
-    for dim, before, after in sides:
-        cut, keep = max(-before, 0), x.shape[dim] - max(-before, 0) - max(-after, 0)
-        if keep < 0:
-            raise RuntimeError(f"pad: the negative padding ({before}, {after}) takes more than "
-                               f"dimension {dim} of input {list(x.shape)} has")
-        if keep != x.shape[dim]:
-            x = x.narrow(dim, cut, keep)
-    return x
-
-
-def _pad_constant(input: Tensor, sides: list[tuple[int, int, int]], value: float) -> Tensor:
-    x = _cut(input, sides)
-    before = [0] * x.ndim
-    shape = list(x.shape)
-    for dim, b, a in sides:
-        before[dim] = max(b, 0)
-        shape[dim] += max(b, 0) + max(a, 0)
-    if shape == list(x.shape):
-        return x.clone() if x is input else x
-    out = full(tuple(shape), value, dtype=x.dtype, device=x.device)
-    out[tuple([slice(b, b + n) for b, n in zip(before, x.shape)])] = x
-    return out
-
-
-def _pad_reflect(x: Tensor, dim: int, before: int, after: int) -> Tensor:
-    n = x.shape[dim]
-    if before >= n or after >= n:
-        raise RuntimeError("Padding size should be less than the corresponding input dimension, "
-                           f"but got: padding ({before}, {after}) at dimension {dim} of input "
-                           f"{list(x.shape)}")
-    return _joined(x.narrow(dim, 1, before).flip(dim), x,
-                   x.narrow(dim, n - 1 - after, after).flip(dim), dim)
-
-
-def _pad_replicate(x: Tensor, dim: int, before: int, after: int) -> Tensor:
-    n = x.shape[dim]
-    if n == 0:
-        raise RuntimeError(f"pad: dimension {dim} of input {list(x.shape)} has no edge to "
-                           "replicate")
-
-    def repeated(edge: Tensor, times: int) -> Tensor:
-        return edge.expand(*[times if d == dim else -1 for d in range(x.ndim)])
-
-    return _joined(repeated(x.narrow(dim, 0, 1), before), x,
-                   repeated(x.narrow(dim, n - 1, 1), after), dim)
-
-
-def _pad_circular(x: Tensor, dim: int, before: int, after: int) -> Tensor:
-    n = x.shape[dim]
-    if before > n or after > n:
-        raise RuntimeError("Padding value causes wrapping around more than once.")
-    return _joined(x.narrow(dim, n - before, before), x, x.narrow(dim, 0, after), dim)
-
-
-def _joined(before: Tensor, x: Tensor, after: Tensor, dim: int) -> Tensor:
-    return cat([t for t in (before, x, after) if t.shape[dim]], dim)
-
-
-_PADDERS: dict[str, Callable[[Tensor, int, int, int], Tensor]] = {
-    "reflect": _pad_reflect, "replicate": _pad_replicate, "circular": _pad_circular}
+    n = weight.size(0)
+    if padding_idx is None:
+        padding_idx = -1
+    elif not -n <= padding_idx < n:
+        raise AssertionError("Padding_idx must be within num_embeddings")
+    else:
+        padding_idx %= n
+    if max_norm is not None:
+        indexing.embedding_renorm_(weight, input, max_norm, norm_type)
+    return indexing.embedding(weight, input, padding_idx, scale_grad_by_freq, sparse)

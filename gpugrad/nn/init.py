@@ -211,7 +211,8 @@ def orthogonal_(tensor: Tensor, gain: float = 1, generator: Any = None) -> Tenso
         return tensor
     rows = tensor.size(0)
     drawn = tensor.new_empty((rows, tensor.numel() // rows)).normal_(0, 1, generator=generator)
-    matrix = drawn.cpu().numpy()
+    drawn = drawn.cpu()
+    matrix = (drawn.float() if drawn.itemsize == 2 else drawn).numpy()       # NumPy has no half qr
     q, r = np.linalg.qr(matrix.T if rows < matrix.shape[1] else matrix)
     q *= np.sign(np.diag(r))        # else the distribution isn't uniform (Mezzadri, 2006)
     q = np.ascontiguousarray(q.T if rows < matrix.shape[1] else q)

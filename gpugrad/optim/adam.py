@@ -20,6 +20,7 @@ class Adam(Optimizer):
     """
 
     _counts_steps = True
+    _kernel, _neutral = "adam", (0.0,) * 6
     _options = {"amsgrad": False, "maximize": False, "foreach": None, "capturable": False,
                 "differentiable": False, "decoupled_weight_decay": False, "fused": None}
 
@@ -54,6 +55,14 @@ class Adam(Optimizer):
         root = math.sqrt(1 - b2 ** t)
         rate = number(group["lr"]) * root / (1 - b1 ** t)
         return b1, 1 - b1, b2, 1 - b2, number(group["eps"]) * root, rate
+
+    def _flags(self, group: dict[str, Any]) -> tuple[bool, ...]:
+        return (group["amsgrad"],)
+
+    def _device_options(self, group: dict[str, Any], t: float) -> dict[str, Any]:
+        beta1, beta2 = group["betas"]
+        return {**super()._device_options(group, t), "beta1": number(beta1),
+                "beta2": number(beta2), "eps": number(group["eps"])}
 
     def _update(self, xp: Any, p: Any, g: Any, state: list[Any], u: Any, n: list[Any]) -> None:
         m, v = state[:2]

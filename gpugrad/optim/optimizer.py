@@ -2,8 +2,9 @@
 
 Arguments that all algorithms take: ``params`` (parameters, ``(name, parameter)`` pairs, or dicts
 with ``"params"`` and options of their own), ``lr`` (a number or a one-element Tensor),
-``weight_decay``, ``maximize`` (climb instead of descend). ``foreach``, ``fused`` and ``capturable``
-are accepted as hints: there is one text of each algorithm. ``differentiable`` must be False.
+``weight_decay``, ``maximize`` (climb instead of descend). ``foreach`` is accepted as a hint.
+``fused`` and ``capturable`` keep the step count on the parameter's device (see fused.py), and
+change nothing on the CPU. ``differentiable`` must be False.
 """
 from __future__ import annotations
 
@@ -19,8 +20,10 @@ import numpy as np
 from gpugrad._hooks import HookTable, RemovableHandle
 from gpugrad._tensor import Tensor, bump, wrap
 from gpugrad.autograd.grad_mode import enable_grad
+from gpugrad.autograd.transfer import to_backend
 from gpugrad.backend import cpu
-from gpugrad.dtypes import float32, get_default_dtype, type_name
+from gpugrad.dtypes import FLOATING, float32, get_default_dtype, type_name
+from gpugrad.optim.fused import counts_on_device, step_together
 
 ParamsT: TypeAlias = Iterable[Tensor] | Iterable[dict[str, Any]] | Iterable[tuple[str, Tensor]]
 
@@ -69,9 +72,19 @@ class Optimizer:
 
     An algorithm of gpugrad's own says in three short methods what it is: ``_state_names``, the
     arrays kept for a parameter (made as zeros); ``_numbers``, the constants of a step; and
-    ``_update``, the arithmetic on one stretch of a parameter, in place. Optimizers of users
-    override ``step``.
+    ``_update``, the arithmetic on one stretch of a parameter, in place. ``_kernel`` names its
+    kernel, of kernels/optimizer.cu, which gets the same numbers, ``_neutral`` where one is None,
+    and ``_flags``; or it makes the numbers from ``_device_options``. Optimizers of users override
+    ``step``.
+
+    A gradient scaler sets ``grad_scale`` and ``found_inf``, one-element Tensors: gradients are
+    divided by the one, and the step is left out if the other is 1.
     """
+
+    grad_scale: Tensor | None = None
+    found_inf: Tensor | None = None
+    _kernel = ""
+    _neutral: tuple[float, ...] = ()
 
     _counts_steps = False          # the state of a parameter holds "step", a float32 Tensor
     _options: dict[str, Any] = {}  # options that older checkpoints lack, with their values
@@ -90,6 +103,8 @@ class Optimizer:
             raise TypeError("params argument given to the optimizer should be an iterable of "
                             f"Tensors or dicts, but got {_typename(params)}")
         _check_hints(defaults)
+        if defaults.get("fused"):
+            self._step_supports_amp_scaling = True
         self.defaults = defaults
         self._make_hook_tables()
         self.state, self.param_groups = defaultdict(dict), []
@@ -168,6 +183,21 @@ class Optimizer:
         """
         raise NotImplementedError
 
+    def _values(self, group: dict[str, Any], t: float) -> tuple[float | None, ...]:
+        """All constants of a step: those of weight decay, then the algorithm's own."""
+        return *_decay(group), *self._numbers(group, t)
+
+    def _flags(self, group: dict[str, Any]) -> tuple[bool, ...]:
+        """What the kernel must know besides numbers."""
+        return ()
+
+    def _device_options(self, group: dict[str, Any], t: float) -> dict[str, Any]:
+        """Fields of the kernels' struct Options; a learning rate on a device isn't read."""
+        lr = group["lr"]
+        return {"lr": 0.0 if isinstance(lr, Tensor) and lr._be.index else number(lr),
+                "weight_decay": number(group["weight_decay"]),
+                "decoupled": bool(group.get("decoupled_weight_decay"))}
+
     def _update(self, xp: Any, p: Any, g: Any, state: list[Any], u: Any, n: list[Any]) -> None:
         """Change p and its state in place; g is not to be written to, u is scratch of its shape.
 
@@ -194,20 +224,34 @@ class Optimizer:
         return loss
 
     def _step_group(self, group: dict[str, Any]) -> None:
+        params = [p for p in group["params"] if p.grad is not None]
+        for be in dict.fromkeys([p._be for p in params if p._be.index]):
+            be.guard(self._step_there)(group, be, [p for p in params if p._be is be])
+            params = [p for p in params if p._be is not be]
+        self._step_each(group, params)
+
+    def _step_there(self, group: dict[str, Any], be: Any, params: list[Tensor]) -> None:
+        """Step the parameters of one GPU: by kernels together, the others one by one."""
+        self._step_each(group, step_together(self, group, be, params))
+
+    def _step_each(self, group: dict[str, Any], params: list[Tensor]) -> None:
+        if self.found_inf is not None and params and self.found_inf.item():
+            return
         names, climb = self._state_names(group), group["maximize"]
         numbers: dict[Any, list[Any]] = {}
-        for p in group["params"]:
-            g = p.grad
-            if g is None:
-                continue
+        for p in params:
+            g: Any = p.grad
             be, a = p._be, p._a
+            if self.grad_scale is not None:
+                scale = to_backend(self.grad_scale, be)._a.reshape(())
+                g._a[...] = (g._a / scale).astype(g._a.dtype)
+                bump(g)
             t, arrays = self._state_of(p, names)
             n = numbers.get((be, a.dtype.char, t))
             if n is None:
                 dtype = _work_dtype(a.dtype)
-                values = (*_decay(group), *self._numbers(group, t))
                 n = numbers[be, a.dtype.char, t] = [
-                    None if v is None else be.number[v, dtype] for v in values]
+                    None if v is None else be.number[v, dtype] for v in self._values(group, t)]
             arrays = [a, g._a, *arrays]
             chunk = be.chunk
             if a.size <= chunk:
@@ -220,8 +264,12 @@ class Optimizer:
                     self._run(be, [x[i:i + rows] for x in arrays], climb, n)
             bump(p)
 
-    def _state_of(self, p: Tensor, names: tuple[str, ...]) -> tuple[float, list[Any]]:
-        """A parameter's step number and the arrays of its state, made where they are missing."""
+    def _state_of(self, p: Tensor, names: tuple[str, ...],
+                  on_device: bool = False) -> tuple[float, list[Any]]:
+        """A parameter's step number and the arrays of its state, made where they are missing.
+
+        on_device: the step count is for the device to advance and to know; 0 is returned for it.
+        """
         if not names and not self._counts_steps:
             return 1, []
         state = self.state[p]
@@ -230,15 +278,18 @@ class Optimizer:
             count = state.get("step")
             if count is None:
                 count = state["step"] = _step_tensor(0.0)
-            t = count.item() + 1
-            count._a[...] = t
-            bump(count)
+            if on_device:
+                t, state["step"] = 0.0, count.to(p.device, float32)
+            else:
+                t = count.item() + 1
+                count._a[...] = t
+            bump(state["step"])
         for name in names:
             held = state.get(name)
             if held is None:
                 held = state[name] = wrap(p._be.xp.zeros_like(p._a), p._be)
                 if not self._counts_steps:
-                    t = 1
+                    t = 1.0
             if held._a.shape != p._a.shape:
                 raise RuntimeError(f"{type(self).__name__}.step(): the state {name!r} has shape "
                                    f"{list(held._a.shape)}, its parameter {list(p._a.shape)}: the "
@@ -311,9 +362,12 @@ class Optimizer:
             raise ValueError("loaded state dict contains a parameter group that doesn't match the "
                              "size of optimizer's group")
         params: dict[Any, Tensor] = {}
+        beside = set()                  # parameters whose step count is kept on their device
         loaded = []
         for group, old in zip(groups, saved):
             params.update(zip(old["params"], group["params"]))
+            if counts_on_device(old):
+                beside.update(old["params"])
             options = {k: copy.deepcopy(v) for k, v in old.items()}
             options["params"] = group["params"]
             if "param_names" in group:
@@ -322,7 +376,7 @@ class Optimizer:
         state: defaultdict[Any, Any] = defaultdict(dict)
         for k, v in state_dict["state"].items():
             if k in params:
-                state[params[k]] = _fitted(v, params[k])
+                state[params[k]] = _fitted(v, params[k], k in beside)
             else:
                 state[k] = v
         self.__setstate__({"state": state, "param_groups": loaded})
@@ -444,7 +498,7 @@ def _decay(group: dict[str, Any]) -> tuple[float | None, float | None]:
 
 def _work_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
     """The dtype of the arithmetic: float16 is updated in float32."""
-    if dtype.kind != "f":
+    if dtype.kind not in FLOATING:
         raise NotImplementedError(f"optimizers update floating-point parameters, not {dtype.name}; "
                                   "keep real and imaginary parts in two parameters")
     return float32.np if dtype.itemsize == 2 else dtype
@@ -499,14 +553,17 @@ def _register(table: HookTable, hook: Callable[..., Any], prepend: bool) -> Remo
     return handle
 
 
-def _fitted(value: Any, p: Tensor, key: Any = None) -> Any:
-    """State of a parameter with its tensors in the parameter's dtype, on its device."""
+def _fitted(value: Any, p: Tensor, beside: bool, key: Any = None) -> Any:
+    """State of a parameter with its tensors in the parameter's dtype, on its device.
+
+    beside: so is its step count, which else is read by the host at each step.
+    """
     if isinstance(value, Tensor):
-        if key == "step":                        # read by the host at each step
-            return value.to("cpu")
+        if key == "step":
+            return value.to(p.device, float32) if beside else value.to("cpu")
         return value.to(p.device, p.dtype) if p.is_floating_point() else value.to(p.device)
     if isinstance(value, dict):
-        return {k: _fitted(v, p, k) for k, v in value.items()}
+        return {k: _fitted(v, p, beside, k) for k, v in value.items()}
     if isinstance(value, list | tuple):
-        return type(value)(_fitted(v, p) for v in value)
+        return type(value)(_fitted(v, p, beside) for v in value)
     return value

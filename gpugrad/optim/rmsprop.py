@@ -18,6 +18,7 @@ class RMSprop(Optimizer):
     """
 
     _counts_steps = True
+    _kernel, _neutral = "rmsprop", (0.0,) * 5
     _options = {"momentum": 0, "centered": False, "foreach": None, "maximize": False,
                 "differentiable": False, "capturable": False}
 
@@ -40,6 +41,13 @@ class RMSprop(Optimizer):
         alpha = group["alpha"]
         return (number(group["lr"]), alpha, 1 - alpha, number(group["eps"]),
                 group["momentum"] if group["momentum"] > 0 else None)
+
+    def _flags(self, group: dict[str, Any]) -> tuple[bool, ...]:
+        return group["momentum"] > 0, group["centered"]
+
+    def _device_options(self, group: dict[str, Any], t: float) -> dict[str, Any]:
+        return {**super()._device_options(group, t), "extra": group["alpha"],
+                "eps": number(group["eps"]), "momentum": group["momentum"]}
 
     def _update(self, xp: Any, p: Any, g: Any, state: list[Any], u: Any, n: list[Any]) -> None:
         lr, alpha, rest, eps, momentum = n

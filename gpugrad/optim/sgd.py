@@ -15,6 +15,7 @@ class SGD(Optimizer):
     Sutskever et al., "On the importance of initialization and momentum in deep learning", 2013.
     """
 
+    _kernel, _neutral = "sgd", (0.0, 0.0, 1.0, 0.0)
     _options = {"nesterov": False, "maximize": False, "foreach": None, "differentiable": False,
                 "fused": None}
 
@@ -41,6 +42,15 @@ class SGD(Optimizer):
         momentum, dampening = group["momentum"], group["dampening"]
         share = 1 - dampening if dampening and t > 1 else None
         return number(group["lr"]), momentum, share, momentum if group["nesterov"] else None
+
+    def _flags(self, group: dict[str, Any]) -> tuple[bool, ...]:
+        return (group["momentum"] != 0,)
+
+    def _device_options(self, group: dict[str, Any], t: float) -> dict[str, Any]:
+        momentum = group["momentum"]
+        return {**super()._device_options(group, t), "momentum": momentum,
+                "extra": group["dampening"] if t > 1 else 0.0,
+                "look": momentum if group["nesterov"] else 0.0}
 
     def _update(self, xp: Any, p: Any, g: Any, state: list[Any], u: Any, n: list[Any]) -> None:
         lr, momentum, share, look = n

@@ -9,6 +9,8 @@ import gpugrad as torch
 from gpugrad import nn
 from gpugrad.nn import utils
 
+pytestmark = pytest.mark.usefixtures("on_each_device")
+
 
 def two(*grads):
     params = [nn.Parameter(torch.zeros(len(g))) for g in grads]

@@ -22,6 +22,8 @@ from gpugrad.optim.optimizer import (
     required,
 )
 
+pytestmark = pytest.mark.usefixtures("on_each_device")
+
 ALL = [optim.SGD, optim.Adam, optim.AdamW, optim.RMSprop]
 
 
@@ -233,6 +235,7 @@ def test_sgd_without_momentum_keeps_no_state():
 
 
 @pytest.mark.parametrize("cls", ALL)
+@pytest.mark.cpu_only
 def test_infinite_gradients_raise_no_warnings(cls):
     p = param(3)
     opt = cls([p], weight_decay=0.1)
@@ -260,6 +263,7 @@ def test_groups_have_options_of_their_own():
     assert len(opt.param_groups) == 3 and opt.param_groups[2]["lr"] == 0.1
 
 
+@pytest.mark.cpu_only
 def test_a_changed_learning_rate_takes_effect():
     p = param(2)
     opt = optim.SGD([p], lr=1.0)
@@ -292,6 +296,7 @@ def test_named_parameters():
         opt.add_param_group({"params": [param(1)]})
 
 
+@pytest.mark.cpu_only
 def test_zero_grad():
     p = param(2)
     opt = optim.SGD([p])

@@ -130,6 +130,24 @@ class LeakyReLU(Module):
         return f"negative_slope={self.negative_slope}{_and_inplace(self)}"
 
 
+class RReLU(Module):
+    """x where x > 0, else x times a slope: in training a random one, else the mean of both."""
+
+    __constants__ = ["lower", "upper", "inplace"]
+
+    def __init__(self, lower: float = 1.0 / 8, upper: float = 1.0 / 3,
+                 inplace: bool = False) -> None:
+        super().__init__()
+        self.lower, self.upper, self.inplace = lower, upper, inplace
+
+    def forward(self, input: Tensor) -> Tensor:
+        return F.rrelu(input, self.lower, self.upper, self.training, self.inplace)
+
+    def extra_repr(self) -> str:
+        text = f"lower={self.lower}, upper={self.upper}"
+        return text + ", inplace=True" if self.inplace else text
+
+
 class PReLU(Module):
     """leaky_relu with learned slopes: one, or one for each channel (dim 1)."""
 

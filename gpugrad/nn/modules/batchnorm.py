@@ -1,4 +1,4 @@
-"""Batch normalisation: BatchNorm1d and BatchNorm2d."""
+"""Batch normalisation: BatchNorm1d, BatchNorm2d and BatchNorm3d."""
 from __future__ import annotations
 
 from typing import Any
@@ -107,3 +107,14 @@ class BatchNorm2d(_BatchNorm):
     def _check_input_dim(self, input: Tensor) -> None:
         if input.ndim != 4:
             raise ValueError(f"expected 4D input (got {input.ndim}D input)")
+
+
+class BatchNorm3d(_BatchNorm):
+    """Batch normalisation of (n, c, d, h, w), each channel c by itself (arXiv:1502.03167).
+
+    momentum is the share of a new batch in the running statistics; None: their plain average.
+    """
+
+    def _check_input_dim(self, input: Tensor) -> None:
+        if input.ndim != 5:
+            raise ValueError(f"expected 5D input (got {input.ndim}D input)")

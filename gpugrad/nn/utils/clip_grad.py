@@ -5,11 +5,13 @@ import math
 import types
 import warnings
 from collections.abc import Iterable
+from typing import Any
 
-from gpugrad._tensor import Tensor
+from gpugrad._tensor import Tensor, bump, wrap
 from gpugrad.autograd.grad_mode import no_grad
 from gpugrad.creation import tensor
 from gpugrad.functions.shape import stack
+from gpugrad.ops import gradients
 
 Tensors = Tensor | Iterable[Tensor]
 
@@ -26,8 +28,12 @@ def get_total_norm(tensors: Tensors, norm_type: float = 2.0, error_if_nonfinite:
     p = float(norm_type)
     if not tensors:
         return tensor(0.0)
-    norms = [t.norm(p).to(tensors[0].device) for t in tensors]
-    total = stack(norms).norm(p)
+    norms: list[Tensor] = []
+    for be, some in _sets(tensors):
+        found = gradients.total_norm(be, [_dense(t) for t in some], p)
+        norms += [t.norm(p) for t in some] if found is NotImplemented else [wrap(found, be)]
+    norms = [n.to(tensors[0].device) for n in norms]
+    total = norms[0] if len(norms) == 1 and p > 0 else stack(norms).norm(p)
     if error_if_nonfinite and not math.isfinite(total.item()):
         raise RuntimeError(f"The total norm of order {p} for gradients from `parameters` is "
                            "non-finite, so it cannot be clipped. To disable this error and scale "
@@ -41,10 +47,18 @@ def clip_grads_with_norm_(parameters: Tensors, max_norm: float, total_norm: Tens
                           foreach: bool | None = None) -> None:
     """Scale the gradients by max_norm / total_norm if that is below 1, without reading it."""
     parameters = [parameters] if isinstance(parameters, Tensor) else parameters
-    scale = (float(max_norm) / (total_norm + 1e-6)).clamp(max=1.0)
-    for p in parameters:
-        if p.grad is not None:
-            p.grad.mul_(scale.to(p.grad.device))
+    grads = [p.grad for p in parameters if p.grad is not None]
+    limit = float(max_norm)
+    scale = None
+    for be, some in _sets(grads):
+        if total_norm._be is be and total_norm._a.ndim == 0 and \
+                gradients.clip_norm(be, [g._a for g in some], total_norm._a, limit) is None:
+            _bump_all(some)
+            continue
+        if scale is None:
+            scale = (limit / (total_norm + 1e-6)).clamp(max=1.0)
+        for g in some:
+            g.mul_(scale.to(g.device))
 
 
 @no_grad()
@@ -81,6 +95,27 @@ def clip_grad_value_(parameters: Tensors, clip_value: float, foreach: bool | Non
     """Hold every element of the gradients between -clip_value and clip_value, in place."""
     parameters = [parameters] if isinstance(parameters, Tensor) else parameters
     bound = float(clip_value)
-    for p in parameters:
-        if p.grad is not None:
-            p.grad.clamp_(min=-bound, max=bound)
+    for be, some in _sets([p.grad for p in parameters if p.grad is not None]):
+        if gradients.clip_value(be, [g._a for g in some], bound) is None:
+            _bump_all(some)
+            continue
+        for g in some:
+            g.clamp_(min=-bound, max=bound)
+
+
+def _sets(tensors: list[Tensor]) -> Iterable[tuple[Any, list[Tensor]]]:
+    """The tensors by device, dtype, and whether their memory has no gaps; with the backend."""
+    sets: dict[Any, list[Tensor]] = {}
+    for t in tensors:
+        sets.setdefault((t._be, t._a.dtype, t._be.is_dense(t._a)), []).append(t)
+    return [(be, some) for (be, *_), some in sets.items()]
+
+
+def _dense(t: Tensor) -> Any:
+    """The array of a tensor, copied if its memory has gaps."""
+    return t._a if t._be.is_dense(t._a) else t._be.copy(t._a)
+
+
+def _bump_all(tensors: list[Tensor]) -> None:
+    for t in tensors:
+        bump(t)

@@ -1,0 +1,112 @@
+"""A step of many parameters on one GPU: a launch of the algorithm's kernel for dozens at a time.
+
+The kernel of an algorithm does what its ``_update`` says, in one pass over memory. It gets the
+numbers of the step by value. But where a captured graph must stay right when it is replayed
+(``capturable``, or a learning rate that is a Tensor on the device), where a gradient scaler may
+cancel the step, and with ``fused``, the step count is on the device, and a small kernel works the
+numbers out there: nothing is read by the host.
+"""
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from gpugrad._tensor import Tensor, bump
+from gpugrad.autograd.transfer import to_backend
+from gpugrad.backend import many
+
+FILE = "optimizer"
+
+# Structs of kernels/optimizer.cu; an address of 0 stands for none.
+SCALER = np.dtype([("scale", np.uint64), ("found_inf", np.uint64)])
+OPTIONS = np.dtype([(f, np.float64) for f in "lr weight_decay beta1 beta2 eps momentum extra "
+                    "look".split()] + [("lr_at", np.uint64), ("found_inf", np.uint64),
+                                       ("rows", np.uint64), ("decoupled", np.int64)])
+
+
+def counts_on_device(group: dict[str, Any]) -> bool:
+    """Does ``state["step"]`` live beside the parameter? As in PyTorch."""
+    return bool(group.get("capturable") or group.get("fused"))
+
+
+def step_together(opt: Any, group: dict[str, Any], be: Any, params: list[Tensor]) -> list[Tensor]:
+    """Step those parameters, all with gradients, that the kernels take; return the others."""
+    names, lr = opt._state_names(group), group["lr"]
+    if be.capturing and opt._counts_steps and not group["capturable"]:
+        raise RuntimeError("Attempting CUDA graph capture of step() for an instance of "
+                           f"{type(opt).__name__} but param_groups' capturable is False.")
+    lr_at = None
+    if isinstance(lr, Tensor) and lr._be.index:
+        lr_at = to_backend(lr, be)._a.astype(np.float64, copy=False)
+    scaler = [None if t is None else to_backend(t, be)._a.astype(np.float32, copy=False)
+              for t in (opt.grad_scale, opt.found_inf)]
+    device = counts_on_device(group) or lr_at is not None or scaler[1] is not None
+    sets: dict[Any, list[list[Any]]] = {}
+    others, copies = [], []
+    for p in params:
+        if not _taken(opt, p, names):
+            others.append(p)
+            continue
+        t, arrays = opt._state_of(p, names, device)
+        a, g = p._a, p.grad._a                      # type: ignore[union-attr]
+        if not _alike(g, a):
+            ordered = be.xp.empty_like(a)
+            ordered[...] = g
+            copies.append((g, ordered))
+            g = ordered
+        count = [opt.state[p]["step"]._a] if device and opt._counts_steps else []
+        sets.setdefault((a.dtype, t), []).append([a, g, *arrays, *count])
+        bump(p)
+    for (dtype, t), rows in sets.items():
+        columns = list(zip(*rows))
+        for i in range(0, len(rows), many.MOST):
+            part = [column[i:i + many.MOST] for column in columns]
+            _launch(opt, group, be, dtype, t, part, lr_at, scaler, device)
+    if scaler[0] is not None:                       # the gradients have been divided by it
+        for g, ordered in copies:
+            g[...] = ordered
+    return others
+
+
+def _taken(opt: Any, p: Tensor, names: tuple[str, ...]) -> bool:
+    """Can the kernels update p? Its state must lie in memory as p does."""
+    a, held, g = p._a, opt.state.get(p, {}), p.grad
+    return (p._be.takes(a.dtype) and g is not None and g.dtype is p.dtype and p._be.is_dense(a)
+            and all(_alike(held[name]._a, a) for name in names if name in held))
+
+
+def _alike(a: Any, p: Any) -> bool:
+    return a.dtype == p.dtype and a.shape == p.shape and (
+        a.strides == p.strides or (a.flags.c_contiguous and p.flags.c_contiguous))
+
+
+def _launch(opt: Any, group: dict[str, Any], be: Any, dtype: Any, t: Any, columns: list[Any],
+            lr_at: Any, scaler: list[Any], device: bool) -> None:
+    """The launches for up to many.MOST parameters of one dtype and step number."""
+    def address(a: Any) -> int:
+        return 0 if a is None else be.address(a)
+
+    acc = np.dtype(np.float64 if dtype.itemsize == 8 else np.float32)
+    neutral = 0.0, 1.0, *opt._neutral               # what stands for a number that is None
+    values, rows = neutral, None
+    if device:
+        *columns, counts = columns if opt._counts_steps else (*columns, columns[0])
+        rows = be.empty((len(counts), len(neutral)), acc)
+        options = np.zeros((), OPTIONS)
+        given = {**opt._device_options(group, t), "lr_at": address(lr_at), "rows": address(rows),
+                 "found_inf": address(scaler[1])}
+        for name, value in given.items():
+            options[name] = value
+        be.launch(FILE, opt._kernel + "_numbers", (1,), (128,),
+                  (many.pack(be, [counts])[0], options), dtype)
+    else:
+        values = tuple([absent if v is None else v
+                        for v, absent in zip(opt._values(group, t), neutral)])
+    numbers = np.array((values, address(rows)), np.dtype(
+        [("value", acc, len(neutral)), ("rows", np.uint64)], align=True))
+    tensors, blocks = many.pack(be, columns)
+    flags = group["maximize"], *opt._flags(group)
+    be.launch(FILE, opt._kernel, (blocks,), (many.THREADS,),
+              (tensors, numbers, np.array(tuple(map(address, scaler)), SCALER),
+               *map(np.int32, flags)), dtype)
