@@ -63,9 +63,7 @@ def _memory(t: Any) -> Any:
     """Something that two tensors have in common if they share memory."""
     if isinstance(t, torch.Tensor):
         return t.untyped_storage().data_ptr()
-    a = t._a
-    while getattr(a, "base", None) is not None:
-        a = a.base
+    a = t._be.root(t._a)
     return a.__array_interface__["data"][0]
 
 

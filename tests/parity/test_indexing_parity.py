@@ -32,8 +32,8 @@ k4[:, :3] % 2, 1 | [0, 1], ..., 0 | ..., [0, 1] | :, [0, 1], None, [1, 2] | [0, 
 [0, 1], 0, : | None, [0, 1], 0 | [[0, 1], [1, 0]] | :, [[0, 1]], 1: | 1, b | ..., None, k
 [0], [0], [0] | :, k[:2], 1:3 | [0, 1], 1:, [0, 1] | [True, False], 0 | 0, [0, 1], ::2
 """
-# torch takes what gpugrad refuses: two ellipses, and lists of floats; a str is a TypeError there
-STRANGE = ["..., ...", "'a'", "[1.0]", "[0.5, 1]"]
+# torch takes what gpugrad refuses: two ellipses, and lists of floats
+STRANGE = ["..., ...", "[1.0]", "[0.5, 1]"]
 OTHERS = """
 s[0]
 s[...]
@@ -102,7 +102,7 @@ x = x * 1; x[0, 0] = v; r = x
 x = x * 1; x[0] = i[0]; r = x
 x = x * 1; x[k] = i[0]; r = x
 x = x * 1; x[k] = 2; r = x
-x = x * 1; x[k] = n0; r = x  #! error
+x = x * 1; x[k] = n0; r = x
 x = x * 1; x[0] = [1, 2, 3, 4]
 x = x * 1; x[0] = [1., 2, 3, 4]
 x = x * 1; x[0] = np.ones(4, np.float32); r = x  #! error
@@ -142,7 +142,7 @@ x = x * 1; x[:2] = x[1:]; r = x  #! error
 x = x * 1; x[:] = x.flip(0); r = x
 e[:] = 1
 e[k[:0]] = 1
-x = x.expand(2, 3, 4); x[0] = 1; r = x  #! error
+x = x.expand(2, 3, 4); x[0] = 1; r = x
 s = s * 1; s[...] = 2; r = s
 s = s * 1; s[()] = 2; r = s
 s = s * 1; s[None] = 2; r = s
@@ -162,7 +162,7 @@ del x[0]
 
 GATHER = """
 # grad_fn: scatter is an index_put, masked_select and take are indexings, 0-dim tensors are reshaped
-# error: gpugrad differentiates scatter with an index smaller than src, and takes None as an index
+# error: gpugrad differentiates scatter with an index smaller than src
 t.gather(x, 1, k4[:, :3].T[:, :2])
 t.gather(x, 0, k4)
 t.gather(x, 0, k4 + 9)
@@ -182,11 +182,11 @@ t.scatter_add(x, 0, k4, y[:1])
 t.scatter_add(x, 0, k4 + 9, y)
 t.scatter_add(x, 0, k4, i)
 t.scatter(x, 0, k4, y)  #! error
-t.scatter(x, 0, k4, 2.)  #! grad_fn
-t.scatter(x, 0, k4, value=2)  #! grad_fn
+t.scatter(x, 0, k4, 2.)
+t.scatter(x, 0, k4, value=2)
 t.scatter(x, 0, k4, src=y)  #! error
 t.scatter(x, 0, k4, i)
-t.scatter(x, 1, i.abs() % 4, y)  #! grad_fn
+t.scatter(x, 1, i.abs() % 4, y)
 t.scatter(x, 1, i.abs(), y)
 t.scatter(x, 0, k4, y, reduce='add')  #! error
 t.index_select(x, 0, k)
@@ -207,20 +207,20 @@ t.nonzero(s)
 t.nonzero(e)
 t.nonzero(b0)
 x.nonzero()
-t.masked_select(x, b)  #! grad_fn
-t.masked_select(x, br[:, None])  #! grad_fn
-t.masked_select(v, b)  #! grad_fn
+t.masked_select(x, b)
+t.masked_select(x, br[:, None])
+t.masked_select(v, b)
 t.masked_select(x, br)
 t.masked_select(x, i)
-t.take(x, k)  #! grad_fn
-t.take(x, k4)  #! grad_fn
-t.take(x, k + 90)  #! text
-t.take(x, -k - 1)  #! grad_fn
+t.take(x, k)
+t.take(x, k4)
+t.take(x, k + 90)
+t.take(x, -k - 1)
 t.index_put(x, (k,), v)
 t.index_put(x, (k, k), w[0])
 t.index_put(x, (k,), v, accumulate=True)
 t.index_put(x, (b,), s)
-t.index_put(x, (None, k), s)  #! error
+t.index_put(x, (None, k), s)  #! text
 t.index_put(x, [k], s)
 x = x * 1; x.index_put_((k,), y[0]); r = x
 """

@@ -55,7 +55,7 @@ i.copy_(x)
 i.copy_(x > 0)
 p = p * 1; r = p.scatter_(0, k4, y)  #! error
 p = p * 1; r = p.scatter_(0, k4[:1], y)  #! error
-p = p * 1; r = p.scatter_(0, k4[:1], 2)  #! grad_fn
+p = p * 1; r = p.scatter_(0, k4[:1], 2)
 p = p * 1; r = p.scatter_add_(0, k4, y)  #! error
 p = p * 1; r = p.index_put_((k,), s)
 p = p * 1; r = p.index_put_((k,), y[0], accumulate=True)
@@ -85,7 +85,7 @@ q = p * 1; q.requires_grad_(False)
 x = x.detach(); x[0].requires_grad_()
 p = p * 1; q = p.squeeze(0); q.mul_(2); r = p
 p = p * 1; q = p.diagonal(); q.mul_(2); r = p
-p = p * 1; q = p.expand(1, 3, 4)[0]; q.mul_(2); r = p  #! error
+p = p * 1; q = p.expand(1, 3, 4)[0]; q.mul_(2); r = p
 p = p * 1; q = p.permute(1, 0); q.zero_(); r = p
 p = p * 1; q = p.unsqueeze(0); q.add_(y); r = p
 p = p * 1; q = p.narrow(1, 1, 2); q.add_(1); r = p

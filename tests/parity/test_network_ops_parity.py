@@ -212,6 +212,26 @@ def test_layer_norm(rng, ndim):
                 lambda x, w, b: F.layer_norm(x, shape[-ndim:], w, b), x, w, b)
 
 
+@pytest.mark.parametrize("ndim", [1, 2])
+def test_rms_norm(rng, ndim):
+    x = rng.standard_normal((2, 3, 4))
+    both_orders(lambda *a: T.rms_norm(*a, ndim=ndim, eps=0.1)[0],
+                lambda x, w: F.rms_norm(x, x.shape[-ndim:], w, 0.1), x,
+                rng.standard_normal(x.shape[-ndim:]))
+    both_orders(lambda x: T.rms_norm(x, None, ndim=ndim, eps=0.1)[0],
+                lambda x: F.rms_norm(x, x.shape[-ndim:], None, 0.1), x)
+
+
+@pytest.mark.parametrize("shape", [(6, 4), (3, 4, 5), (2, 4, 2, 3)])
+@pytest.mark.parametrize("groups", [1, 2])
+def test_group_norm(rng, shape, groups):
+    x, (w, b) = rng.standard_normal(shape), rng.standard_normal((2, 4))
+    both_orders(lambda *a: T.group_norm(*a, groups=groups)[0],
+                lambda x, w, b: F.group_norm(x, groups, w, b), x, w, b)
+    both_orders(lambda x: T.group_norm(x, None, None, groups=groups)[0],
+                lambda x: F.group_norm(x, groups), x)
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float64", "float16"])
 @pytest.mark.parametrize("p", [0.0, 0.1, 0.25, 0.5, 0.9, 1.0])
 def test_dropout_draws_the_same_mask(rng, p, dtype):

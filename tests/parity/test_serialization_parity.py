@@ -96,11 +96,6 @@ def test_dtypes(dtype):
     same(to_torch(gpugrad.from_numpy(a)), torch.from_numpy(a))
 
 
-def test_bfloat16_is_refused_by_name():
-    with pytest.raises(NotImplementedError, match=r"torch\.bfloat16"):
-        from_torch(torch.ones(2, dtype=torch.bfloat16))
-
-
 @pytest.mark.parametrize("make", [
     lambda: torch.nn.Linear(2, 2), lambda: torch.ones(2).to(torch.float8_e4m3fn),
     lambda: torch.eye(2).to_sparse(), lambda: torch.Generator(),
