@@ -503,11 +503,12 @@ def test_products(code: str, known: list[str]) -> None:
     check(code, known)
 
 
-# Tested elsewhere: history, devices, creation, random numbers.
+# Tested elsewhere: history, devices, creation, random numbers, what is refused.
 ELSEWHERE = set("""
 backward register_hook retain_grad register_post_accumulate_grad_hook retains_grad cuda pin_memory
 record_stream is_pinned bfloat16 new_tensor new_zeros new_ones new_empty new_full new_empty_strided
-uniform_ normal_ exponential_ bernoulli_ random_ bernoulli multinomial
+uniform_ normal_ exponential_ bernoulli_ random_ bernoulli multinomial embedding_renorm_ hash_tensor
+segment_reduce
 """.split())
 
 
