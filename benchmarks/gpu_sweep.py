@@ -24,7 +24,6 @@ DTYPES = ("float32", "float64", "float16", "bfloat16")
 # How many times the distance of two neighbouring numbers at the largest magnitude of the result.
 # The records' samples are small: sums of a few dozen numbers of about 1.
 ALLOWED = {"float32": 64, "float64": 64, "float16": 16, "bfloat16": 16}
-COMPLEX = {"view_as_complex", "complex", "polar"}          # of 16 bits there are none
 
 
 def run(dry_run: bool) -> dict[str, Any]:
@@ -44,7 +43,7 @@ def run(dry_run: bool) -> dict[str, Any]:
                 continue        # their statistics are float32 then: run by their op's gradient
             worst = 0.0
             for case in record.samples():
-                if "16" in dtype and name in COMPLEX:
+                if "16" in dtype and name in op_db.NOT_OF_16_BITS:
                     continue
                 try:
                     worst = max(worst, *differences(name, case, dtype), 0.0)
@@ -257,9 +256,11 @@ def differences(name: str, case: Any, dtype: str) -> list[float]:
 
 
 def host(t: Any) -> Any:
-    """As NumPy's float64, or as it is if it holds no floating-point numbers."""
+    """As NumPy's float64, a complex number as two, or as it is if it holds other numbers."""
     if t is None:
         return np.zeros(0)
+    if t.is_complex():
+        return t.detach().to(torch.complex128).cpu().numpy().reshape(-1).view(np.float64)
     return (t.detach().to(torch.float64) if t.is_floating_point() else t.detach()).cpu().numpy()
 
 

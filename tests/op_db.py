@@ -86,6 +86,11 @@ def bad(error: type[Exception], text: str, *args: Any, **kw: Any) -> Bad:
 
 RECORDS: dict[str, Record] = {}
 
+# There are no complex numbers of 32 bits, and the functions around these ops take no 16 bits, as in
+# PyTorch (all but matrix_exp, which goes by other ops).
+NOT_OF_16_BITS = frozenset("""view_as_complex complex polar fft_r2c cholesky cofactors det eig eigh
+geqrf inv lu_factor matrix_exp pinv qr slogdet solve solve_triangular svd""".split())
+
 
 def record(name: str, reference: Callable[..., Any], draw: Callable[[Draw], list[Case]], *bad: Bad,
            smooth: bool = True, tolerance: float = 4e-3) -> None:

@@ -24,7 +24,7 @@ ml_dtypes = pytest.importorskip("ml_dtypes")
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
-from op_db import RECORDS, Case, Record  # noqa: E402
+from op_db import NOT_OF_16_BITS, RECORDS, Case, Record  # noqa: E402
 from op_db_pointwise import UNDEFINED  # noqa: E402
 
 for part in sorted(HERE.glob("op_db_*.py")):     # importing them makes the other records
@@ -167,10 +167,6 @@ def test_default_dtype() -> None:
 
 # Every op ----------------------------------------------------------------------------------------
 
-# There are no complex numbers of 32 bits, and the functions around these ops take no 16 bits, as in
-# PyTorch (all but matrix_exp, which goes by other ops).
-WIDER = set("""view_as_complex complex polar fft_r2c cholesky cofactors det eig eigh geqrf inv
-lu_factor matrix_exp pinv qr slogdet solve solve_triangular svd""".split())
 # Products of 16 bits of what was rounded before.
 PRODUCTS = ("attention", "attention_backward")
 # A GPU's products are of 16 bits, and rounded before anything is added to them.
@@ -214,7 +210,7 @@ every = pytest.mark.parametrize("record", [RECORDS[n] for n in sorted(RECORDS) i
 @every
 def test_values_are_rounded_once(record: Record, device: str) -> None:
     """What float32 gives, rounded: half a unit of the last place, and float32's own error."""
-    if record.name in WIDER:
+    if record.name in NOT_OF_16_BITS:
         pytest.skip("not of 16 bits")
     until = 1.01 * HALF_UNIT
     if record.name == "nextafter":               # which is another number in each dtype
@@ -241,7 +237,7 @@ def test_gradients(record: Record, create_graph: bool, device: str) -> None:
     """Those of float32, a few roundings apart; in the dtype of what they are gradients of."""
     if record.name in UNDEFINED:
         return                                   # their backward is an error
-    if record.name in WIDER:
+    if record.name in NOT_OF_16_BITS:
         pytest.skip("not of 16 bits")
     for case in record.samples():
         both = []
