@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from gpugrad import autograd as autograd
 from gpugrad import dtypes as _dtypes
+from gpugrad import methods as _methods
 from gpugrad import ops as ops
 from gpugrad._printing import set_printoptions as set_printoptions
 from gpugrad._tensor import Size as Size
@@ -87,45 +88,15 @@ from gpugrad.layouts import layout as layout
 from gpugrad.layouts import memory_format as memory_format
 from gpugrad.layouts import preserve_format as preserve_format
 from gpugrad.layouts import strided as strided
-from gpugrad.methods import FUNCTIONS as _FUNCTIONS
-from gpugrad.methods import TORCH_ONLY as _TORCH_ONLY
-from gpugrad.random import Generator as Generator
-from gpugrad.random import default_generator as default_generator
-from gpugrad.random import get_rng_state as get_rng_state
-from gpugrad.random import initial_seed as initial_seed
-from gpugrad.random import manual_seed as manual_seed
-from gpugrad.random import seed as seed
-from gpugrad.random import set_rng_state as set_rng_state
-from gpugrad.sampling import bernoulli as bernoulli
-from gpugrad.sampling import binomial as binomial
-from gpugrad.sampling import multinomial as multinomial
-from gpugrad.sampling import normal as normal
-from gpugrad.sampling import poisson as poisson
-from gpugrad.sampling import rand as rand
-from gpugrad.sampling import rand_gamma as _standard_gamma  # noqa: F401
-from gpugrad.sampling import rand_like as rand_like
-from gpugrad.sampling import randint as randint
-from gpugrad.sampling import randint_like as randint_like
-from gpugrad.sampling import randn as randn
-from gpugrad.sampling import randn_like as randn_like
-from gpugrad.sampling import randperm as randperm
-from gpugrad.signal_windows import bartlett_window as bartlett_window
-from gpugrad.signal_windows import blackman_window as blackman_window
-from gpugrad.signal_windows import hamming_window as hamming_window
-from gpugrad.signal_windows import hann_window as hann_window
-from gpugrad.signal_windows import kaiser_window as kaiser_window
-from gpugrad.tensor_types import CPU_TYPES as _CPU_TYPES
 
 __version__ = "0.1.0.dev0"
 
 inf, nan, pi, e = _dtypes.INF, _dtypes.NAN, _dtypes.PI, _dtypes.E
 newaxis = None
 
-globals().update({**_FUNCTIONS, **_TORCH_ONLY, **_CPU_TYPES})
-
 # Imported when first used: a program that needs none of them starts faster.
 _LAZY = ("nn", "optim", "utils", "cuda", "backends", "serialization", "special", "linalg", "fft",
-         "func")
+         "func", "random", "storage")
 _IN_SERIALIZATION = ("load", "save")
 _IN_STORAGE = ("TypedStorage", "UntypedStorage")
 
@@ -141,15 +112,42 @@ if TYPE_CHECKING:
     from gpugrad import special as special
     from gpugrad import utils as utils
     from gpugrad.func import vmap as vmap
+    from gpugrad.random import Generator as Generator
+    from gpugrad.random import default_generator as default_generator
+    from gpugrad.random import get_rng_state as get_rng_state
+    from gpugrad.random import initial_seed as initial_seed
+    from gpugrad.random import manual_seed as manual_seed
+    from gpugrad.random import seed as seed
+    from gpugrad.random import set_rng_state as set_rng_state
+    from gpugrad.sampling import bernoulli as bernoulli
+    from gpugrad.sampling import binomial as binomial
+    from gpugrad.sampling import multinomial as multinomial
+    from gpugrad.sampling import normal as normal
+    from gpugrad.sampling import poisson as poisson
+    from gpugrad.sampling import rand as rand
+    from gpugrad.sampling import rand_like as rand_like
+    from gpugrad.sampling import randint as randint
+    from gpugrad.sampling import randint_like as randint_like
+    from gpugrad.sampling import randn as randn
+    from gpugrad.sampling import randn_like as randn_like
+    from gpugrad.sampling import randperm as randperm
     from gpugrad.serialization import load as load
     from gpugrad.serialization import save as save
 
     def __getattr__(name: str) -> Any: ...
 else:
     def __getattr__(name: str) -> Any:
+        function = _methods.function(name)
+        if function is not None:
+            globals()[name] = function
+            return function
         if name in _LAZY:
             from importlib import import_module
             return import_module("gpugrad." + name)
+        if name.endswith("Tensor"):
+            from gpugrad.tensor_types import CPU_TYPES
+            if name in CPU_TYPES:
+                return CPU_TYPES[name]
         if name == "vmap":
             from gpugrad.func import vmap
             return vmap
@@ -159,4 +157,11 @@ else:
         if name in _IN_SERIALIZATION:
             from gpugrad import serialization
             return getattr(serialization, name)
+        if name == "__all__":                    # for ``from gpugrad import *``
+            return [word for word in __dir__() if not word.startswith("_")]
         raise AttributeError(f"module 'gpugrad' has no attribute '{name}'")
+
+    def __dir__() -> list[str]:
+        from gpugrad.tensor_types import CPU_TYPES
+        return sorted({*globals(), *CPU_TYPES, *_methods.FUNCTIONS, *_methods.TORCH_ONLY, *_LAZY,
+                       *_IN_SERIALIZATION, *_IN_STORAGE, "vmap"})

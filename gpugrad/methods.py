@@ -1,390 +1,235 @@
-"""The methods and operators of Tensor: one table, attached when gpugrad is imported."""
+"""Which function is which method of Tensor, and which name of the torch namespace.
+
+A line of these tables is a module and its functions; ``clip=clamp`` is its function ``clamp`` under
+the name ``clip``. ``module:maker`` stands for what ``maker`` returns for the name after the ``=``.
+"ops" are the operations themselves, as they are declared in gpugrad/ops. A module is imported at
+the first use of one of its names: a start imports none of them.
+"""
 from __future__ import annotations
 
+from importlib import import_module
 from typing import Any
 
-from gpugrad import backend, creation, dtypes, fills, pinned, sampling
 from gpugrad._tensor import Tensor
-from gpugrad.autograd import engine, node
-from gpugrad.autograd.entry import NUMBERS
-from gpugrad.autograd.rules import tensors as T
-from gpugrad.autograd.transfer import to_backend
-from gpugrad.device import device as Device
-from gpugrad.functions import (
-    amp,
-    distances,
-    einsum,
-    indexing,
-    joining,
-    linalg_older,
-    lowrank,
-    mathematics,
-    matmul,
-    network,
-    pointwise,
-    protocol,
-    rearranging,
-    reduction,
-    running,
-    scatter,
-    searching,
-    shape,
-    softmax,
-    sorting,
-    statistics,
-    types,
-    views,
-)
-from gpugrad.functions import complex as complex_numbers
-from gpugrad.functions import stft as short_time
-from gpugrad.functions.arguments import cast, number_of, public
-from gpugrad.layouts import contiguous_format, preserve_format, strided
+from gpugrad.autograd.rules import tensors
+from gpugrad.layouts import strided
+
+Places = dict[str, tuple[str, str]]
 
 
-def backward(self: Tensor, gradient: Tensor | None = None, retain_graph: bool | None = None,
-             create_graph: bool = False, inputs: Any = None) -> None:
-    """Add the gradients of this tensor to the .grad of the leaves it was computed from."""
-    engine.backward(self, gradient, retain_graph, create_graph, inputs=inputs)
+def places(lines: dict[str, str]) -> Places:
+    """A table's lines as {name: (module, function)}."""
+    found: Places = {}
+    for module, words in lines.items():
+        for word in words.split():
+            name, _, function = word.partition("=")
+            if name in found:
+                raise ValueError(f"'{name}' stands twice in the table: {found[name][0]}, {module}")
+            found[name] = module, function or name
+    return found
 
 
-# Devices and dtypes ------------------------------------------------------------------------------
+PROPERTIES = places({
+    "autograd.node": "retains_grad",
+    "functions.protocol":
+        "T=reversed_with_warning __array_interface__=array_interface "
+        "__cuda_array_interface__=cuda_array_interface",
+    "functions.shape": "mT=matrix_transpose",
+    "functions.views": "mH=matrix_adjoint H=hermitian",
+    "functions.complex": "real=real_attribute imag=imag_attribute",
+})
 
-
-def parse_to(*args: Any, device: Any = None, dtype: Any = None, non_blocking: bool = False,
-             copy: bool = False,
-             memory_format: Any = preserve_format) -> tuple[Any, Any, bool, bool, Any]:
-    """The arguments of Tensor.to and Module.to: a device, a dtype, both, or a tensor with them."""
-    rest = list(args)
-    if rest and isinstance(rest[0], Tensor):
-        other = rest.pop(0)
-        device, dtype = other.device, other.dtype
-    elif rest and (rest[0] is None or isinstance(rest[0], str | Device) or type(rest[0]) is int):
-        device = rest.pop(0)
-        if rest and (rest[0] is None or isinstance(rest[0], dtypes.dtype)):
-            dtype = rest.pop(0)
-    elif rest:
-        dtype = rest.pop(0)
-        if not isinstance(dtype, dtypes.dtype):
-            raise TypeError("to() received an invalid combination of arguments - got "
-                            f"({type(dtype).__name__}), but expected a device, a dtype or a tensor")
-    if rest:
-        non_blocking = rest.pop(0)
-    if rest:
-        copy = rest.pop(0)
-    be = None if device is None else backend.get(device)
-    return be, dtype, non_blocking, copy, memory_format
-
-
-def to(self: Tensor, *args: Any, **kw: Any) -> Tensor:
-    """This tensor on another device or in another dtype; itself if it is so already."""
-    be, dtype, non_blocking, copy, memory_format = parse_to(*args, **kw)
-    out = self
-    if dtype is not None:
-        out = cast(out, dtype.np)
-    if be is not None:
-        out = to_backend(out, be, non_blocking)
-    if memory_format is not preserve_format:
-        out = shape.contiguous(out, memory_format)
-    if out is self and copy:
-        out = T.clone(out)
-    if (copy or memory_format is not preserve_format) and out is not self \
-            and type(out.grad_fn).__name__ == "CloneBackward0":
-        views.rename(out.grad_fn, "ToCopyBackward0")
-    return out
-
-
-def cpu(self: Tensor, memory_format: Any = preserve_format) -> Tensor:
-    return to_backend(self, backend.cpu)
-
-
-def cuda(self: Tensor, device: Any = None, non_blocking: bool = False,
-         memory_format: Any = preserve_format) -> Tensor:
-    return to_backend(self, backend.get("cuda" if device is None else device), non_blocking)
-
-
-def type_(self: Tensor, dtype: Any = None, non_blocking: bool = False) -> Any:
-    """The name of the tensor's type, or the tensor in another dtype."""
-    if dtype is None:
-        return f"{self._be.prefix}{dtypes.type_name(self._a.dtype)}Tensor"
-    if isinstance(dtype, str):
-        kind = dtype.rpartition(".")[2].removesuffix("Tensor")
-        found = [d for d in dtypes.ALL if d._legacy == kind]
-        if not found:
-            raise ValueError(f"invalid type: '{dtype}'")
-        return to(self, "cuda" if ".cuda." in dtype else "cpu", found[0])
-    if hasattr(dtype, "convert"):                # torch.FloatTensor and its kin
-        return dtype.convert(self)
-    return to(self, dtype)
-
-
-def type_as(self: Tensor, other: Tensor) -> Tensor:
-    return to(self, other)
-
-
-def converter(dtype: dtypes.dtype) -> Any:
-    def convert(self: Tensor, memory_format: Any = preserve_format) -> Tensor:
-        return cast(self, dtype.np)
-    convert.__doc__ = f"This tensor as {dtype}."
-    return convert
-
-
-# In-place, and Python's protocols ----------------------------------------------------------------
-
-
-def fill_(self: Tensor, value: Any) -> Tensor:
-    """Every element set to a number."""
-    if isinstance(value, Tensor):
-        if value._a.ndim:
-            raise RuntimeError("fill_ only supports 0-dimension value tensor but got tensor with "
-                               f"{value._a.ndim} dimensions.")
-        return indexing.copy_(self, value)
-    return filled(self, number_of(value, self._a.dtype))
-
-
-def filled(x: Tensor, value: Any) -> Tensor:
-    """Every element set to a number, those that share a place (after expand) once."""
-    if 0 in x._a.strides and not x._be.is_contiguous(x._a):
-        part = x
-        for d, (n, s) in enumerate(zip(x._a.shape, x._a.strides)):
-            if s == 0 and n > 1:
-                part = T.slice_(part, dim=d, start=0, stop=1)
-        T.fill_(part, value=value)
-        return x
-    return T.fill_(x, value=value)
-
-
-def zero_(self: Tensor) -> Tensor:
-    """Every element set to 0."""
-    return filled(self, 0)
-
-
-def reduce_ex(self: Tensor, protocol: Any) -> tuple[Any, ...]:
-    """What pickle stores."""
-    from gpugrad.serialization import reduce_tensor
-    return reduce_tensor(self)
-
-
-def deepcopy(self: Tensor, memo: dict[Any, Any]) -> Tensor:
-    """What copy.deepcopy makes of a leaf."""
-    from gpugrad.serialization import deepcopy_tensor
-    return deepcopy_tensor(self, memo)
-
-
-def contains(self: Tensor, element: Any) -> bool:
-    """``element in x``, for a number or a tensor that broadcasts."""
-    if not isinstance(element, (Tensor, *NUMBERS)):
-        raise RuntimeError("Tensor.__contains__ only supports Tensor or scalar, but you passed in "
-                           f"a {type(element)}.")
-    return bool((self == element).any())
-
-
-def no_deletion(self: Tensor, key: Any) -> None:
-    raise TypeError("Tensor does not support deleting items")
-
-
-METHODS: dict[str, Any] = {
-    # operators
-    "__add__": T.add, "__radd__": T.add, "__iadd__": pointwise.add_,
-    "__sub__": pointwise.minus, "__rsub__": pointwise.rsub, "__isub__": pointwise.sub_,
-    "__mul__": T.mul, "__rmul__": T.mul, "__imul__": pointwise.in_place("mul"),
-    "__truediv__": T.div, "__rtruediv__": pointwise.rdiv,
-    "__itruediv__": pointwise.div_,
-    "__floordiv__": pointwise.floor_divide, "__ifloordiv__": pointwise.floor_divide_,
-    "__rfloordiv__": lambda x, y: pointwise.floor_divide(y, x),
-    "__mod__": pointwise.remainder, "__imod__": pointwise.remainder_,
-    "__rmod__": lambda x, y: pointwise.remainder(y, x),
-    "__pow__": pointwise.power, "__rpow__": pointwise.rpow, "__ipow__": pointwise.pow_,
-    "__matmul__": matmul.matmul, "__rmatmul__": lambda x, y: NotImplemented,
-    "__neg__": pointwise.neg, "__pos__": pointwise.positive, "__abs__": T.abs,
-    "__invert__": pointwise.invert,
-    "__eq__": T.eq, "__ne__": T.ne, "__lt__": T.lt, "__le__": T.le, "__gt__": T.gt, "__ge__": T.ge,
-    "__and__": T.bitwise_and, "__rand__": T.bitwise_and, "__iand__": T.bitwise_and_,
-    "__or__": T.bitwise_or, "__ror__": T.bitwise_or, "__ior__": T.bitwise_or_,
-    "__xor__": T.bitwise_xor, "__rxor__": T.bitwise_xor, "__ixor__": T.bitwise_xor_,
-    "__lshift__": T.bitwise_left_shift, "__rlshift__": lambda x, y: T.bitwise_left_shift(y, x),
-    "__rshift__": T.bitwise_right_shift, "__rrshift__": lambda x, y: T.bitwise_right_shift(y, x),
-    "__ilshift__": T.bitwise_left_shift_, "__irshift__": T.bitwise_right_shift_,
-    "__getitem__": indexing.getitem, "__setitem__": indexing.setitem, "__iter__": shape.iterate,
-    "__contains__": contains, "__delitem__": no_deletion,
-    "__reduce_ex__": reduce_ex, "__deepcopy__": deepcopy,
-    # history
-    "backward": backward, "register_hook": node.register_tensor_hook,
-    "retain_grad": node.retain_grad,
-    "register_post_accumulate_grad_hook": node.register_post_accumulate_grad_hook,
-    "retains_grad": property(node.retains_grad),
-    # devices and dtypes
-    "to": to, "cpu": cpu, "cuda": cuda, "type": type_, "type_as": type_as,
-    "pin_memory": pinned.pin_memory, "is_pinned": pinned.is_pinned,
-    "record_stream": pinned.record_stream, "layout": strided,
-    "fill_": fill_, "zero_": zero_,
-    "T": property(protocol.reversed_with_warning), "mT": property(shape.matrix_transpose),
-    "mH": property(views.matrix_adjoint), "H": property(views.hermitian),
-    "__array_interface__": property(protocol.array_interface),
-    "__cuda_array_interface__": property(protocol.cuda_array_interface),
-    "__array_wrap__": protocol.array_wrap, "__reversed__": protocol.reverse,
-    "__dlpack__": protocol.dlpack, "__dlpack_device__": protocol.dlpack_device,
-    **protocol.REFUSED,
-    # where the function has other arguments
-    "where": pointwise.where_method, "split": shape.split_method,
-}
-METHODS.update({name: converter(d) for name, d in (
-    ("float", dtypes.float32), ("double", dtypes.float64), ("half", dtypes.float16),
-    ("bfloat16", dtypes.bfloat16), ("int", dtypes.int32), ("long", dtypes.int64),
-    ("short", dtypes.int16), ("char", dtypes.int8), ("byte", dtypes.uint8),
-    ("bool", dtypes.bool))})
-METHODS.update({
-    name: getattr(module, name) for module, names in (
-        (T, "exp_ expm1_ log_ log1p_ log2_ log10_ sqrt_ rsqrt_ abs_ sign_ floor_ ceil_ "
-            "trunc_ sin_ cos_ tanh_ sigmoid_ relu_ reciprocal_ erf_ logical_not_ bitwise_not_"),
-        (pointwise, "add_ sub_ div_ floor_divide_ remainder_ fmod_ pow_ square_ neg_ clamp_ lerp_ "
-                    "addcmul_ addcdiv_ masked_fill_"),
-        (indexing, "copy_ index_put_ index_add_"),
-        (scatter, "scatter_ scatter_add_ scatter_reduce_ index_copy_ index_fill_ index_reduce_ "
-                  "put_ masked_scatter_"),
-        (views, "t_ transpose_ squeeze_ unsqueeze_ as_strided_ swapaxes_ swapdims_ sum_to_size "
-                "unfold"),
-        (rearranging, "tril_ triu_ fill_diagonal_"),
-        (protocol, "untyped_storage storage storage_type is_shared share_memory_ is_set_to "
-                   "dim_order resize_ resize_as_ resize resize_as set_ apply_ map_ map2_ "
-                   "as_subclass new module_load is_distributed const_data_ptr to_dense sparse_dim "
-                   "dense_dim"),
-        (shape, "view view_as reshape_as expand expand_as repeat contiguous"),
-        (creation, "new_tensor new_zeros new_ones new_empty new_full new_empty_strided"),
-        (fills, "uniform_ normal_ exponential_ bernoulli_ random_ cauchy_ log_normal_ geometric_"),
-        (sampling, "bernoulli multinomial"),
-    ) for name in names.split()})
-METHODS.update({name + "_": pointwise.in_place(name) for name in (
-    "mul bitwise_and bitwise_or bitwise_xor bitwise_left_shift bitwise_right_shift").split()})
-METHODS.update({name + "_": mathematics.logical_in_place(name)
-                for name in ("logical_and", "logical_or", "logical_xor")})
-METHODS["clip_"] = pointwise.clamp_
-METHODS["narrow_copy"] = views.COPIES["narrow_copy"]
-METHODS.update({
-    name: getattr(module, name) for module, names in (
-        (T, "asin_ acos_ atan_ sinh_ cosh_ tan_ asinh_ acosh_ atanh_ sinc_ deg2rad_ rad2deg_ exp2_ "
-            "frac_ sgn_ erfc_ erfinv_ lgamma_ digamma_ i0_"),
-        (mathematics, "atan2_ hypot_ logaddexp_ logaddexp2_ nextafter_ gcd_ lcm_ ldexp_ xlogy_ "
-                      "copysign_ heaviside_ float_power_ logit_ nan_to_num_ igamma_ igammac_ "
-                      "polygamma_ mvlgamma_"),
-        (pointwise, "clamp_min_ clamp_max_ round_"),
-        (complex_numbers, "conj_physical_ is_conj is_neg"),
-        (types, "is_same_size"), (running, "cumsum_ cumprod_"),
-    ) for name in names.split()})
-METHODS.update({name + "_": mathematics.comparison_in_place(name)
-                for name in ("eq", "ne", "lt", "le", "gt", "ge")})
-METHODS.update({name: METHODS[other] for name, other in (
-    ("absolute_", "abs_"), ("negative_", "neg_"), ("multiply_", "mul_"), ("divide_", "div_"),
-    ("subtract_", "sub_"), ("fix_", "trunc_"), ("arcsin_", "asin_"), ("arccos_", "acos_"),
-    ("arctan_", "atan_"), ("arctan2_", "atan2_"), ("arcsinh_", "asinh_"), ("arccosh_", "acosh_"),
-    ("arctanh_", "atanh_"), ("greater_", "gt_"), ("greater_equal_", "ge_"), ("less_", "lt_"),
-    ("less_equal_", "le_"), ("not_equal_", "ne_"))})
-METHODS.update({
-    "true_divide_": pointwise.true_divide_, "polygamma": mathematics.polygamma_method,
-    "real": complex_numbers.real_attribute(),
-    "imag": complex_numbers.imag_attribute(), "cfloat": converter(dtypes.complex64),
-    "cdouble": converter(dtypes.complex128)})
+# Methods alone, or with other arguments than the function of this name.
+METHODS = places({
+    "ops":
+        "__add__=add __radd__=add __mul__=mul __rmul__=mul __truediv__=div __abs__=abs __eq__=eq "
+        "__ne__=ne __lt__=lt __le__=le __gt__=gt __ge__=ge __and__=bitwise_and "
+        "__rand__=bitwise_and __iand__=bitwise_and_ __or__=bitwise_or __ror__=bitwise_or "
+        "__ior__=bitwise_or_ __xor__=bitwise_xor __rxor__=bitwise_xor __ixor__=bitwise_xor_ "
+        "__lshift__=bitwise_left_shift __rshift__=bitwise_right_shift "
+        "__ilshift__=bitwise_left_shift_ __irshift__=bitwise_right_shift_ abs_ absolute_=abs_ "
+        "acos_ arccos_=acos_ acosh_ arccosh_=acosh_ asin_ arcsin_=asin_ asinh_ arcsinh_=asinh_ "
+        "atan_ arctan_=atan_ atanh_ arctanh_=atanh_ bitwise_not_ ceil_ cos_ cosh_ deg2rad_ "
+        "digamma_ erf_ erfc_ erfinv_ exp_ exp2_ expm1_ floor_ frac_ i0_ lgamma_ log_ log10_ "
+        "log1p_ log2_ logical_not_ rad2deg_ reciprocal_ relu_ rsqrt_ sgn_ sigmoid_ sign_ sin_ "
+        "sinc_ sinh_ sqrt_ tan_ tanh_ trunc_ fix_=trunc_",
+    "functions.pointwise":
+        "__iadd__=add_ __sub__=minus __rsub__=rsub __isub__=sub_ __rtruediv__=rdiv "
+        "__itruediv__=div_ __floordiv__=floor_divide __ifloordiv__=floor_divide_ "
+        "__rfloordiv__=rfloor_divide __mod__=remainder __imod__=remainder_ __rmod__=rremainder "
+        "__pow__=power __rpow__=rpow __ipow__=pow_ __neg__=neg __pos__=positive __invert__=invert "
+        "__rlshift__=left_shift_of __rrshift__=right_shift_of add_ addcdiv_ addcmul_ clamp_ "
+        "clip_=clamp_ clamp_max_ clamp_min_ div_ divide_=div_ floor_divide_ fmod_ lerp_ "
+        "masked_fill_ neg_ negative_=neg_ pow_ remainder_ round_ square_ sub_ subtract_=sub_ "
+        "true_divide_ where=where_method",
+    "functions.pointwise:in_place":
+        "__imul__=mul mul_=mul multiply_=mul bitwise_and_=bitwise_and bitwise_or_=bitwise_or "
+        "bitwise_xor_=bitwise_xor bitwise_left_shift_=bitwise_left_shift "
+        "bitwise_right_shift_=bitwise_right_shift",
+    "functions.mathematics":
+        "atan2_ arctan2_=atan2_ copysign_ float_power_ gcd_ heaviside_ hypot_ igamma_ igammac_ "
+        "lcm_ ldexp_ logaddexp_ logaddexp2_ logit_ mvlgamma_ nan_to_num_ nextafter_ "
+        "polygamma=polygamma_method polygamma_ xlogy_",
+    "functions.mathematics:logical_in_place":
+        "logical_and_=logical_and logical_or_=logical_or logical_xor_=logical_xor",
+    "functions.mathematics:comparison_in_place":
+        "eq_=eq ne_=ne not_equal_=ne lt_=lt less_=lt le_=le less_equal_=le gt_=gt greater_=gt "
+        "ge_=ge greater_equal_=ge",
+    "functions.matmul":
+        "__matmul__=matmul __rmatmul__=not_matmul addmm_ addmv_ addr_ baddbmm_ addbmm_",
+    "functions.indexing": "__getitem__=getitem __setitem__=setitem copy_ index_add_ index_put_",
+    "functions.scatter":
+        "index_copy_ index_fill_ index_reduce_ masked_scatter_ put_ scatter_ scatter_add_ "
+        "scatter_reduce_",
+    "functions.filling": "fill_ zero_",
+    "functions.shape":
+        "__iter__=iterate contiguous expand expand_as repeat reshape_as split=split_method view "
+        "view_as",
+    "functions.views":
+        "as_strided_ squeeze_ sum_to_size swapaxes_ swapdims_ t_ transpose_ unfold unsqueeze_",
+    "functions.views:copy_of": "narrow_copy=narrow",
+    "functions.rearranging": "fill_diagonal_ tril_ triu_",
+    "functions.running": "cumprod_ cumsum_",
+    "functions.complex": "conj_physical_ is_conj is_neg",
+    "functions.types": "is_same_size",
+    "functions.linalg_older": "lu",
+    "functions.distances": "renorm_",
+    "functions.activation": "hardshrink prelu",
+    "functions.conversion": "cpu cuda to type=type_ type_as",
+    "functions.conversion:converter":
+        "bfloat16=bfloat16 bool=bool byte=uint8 cdouble=complex128 cfloat=complex64 char=int8 "
+        "double=float64 float=float32 half=float16 int=int32 long=int64 short=int16",
+    "functions.protocol":
+        "__array_wrap__=array_wrap __contains__=contains __deepcopy__=deepcopy "
+        "__delitem__=no_deletion __dlpack__=dlpack __dlpack_device__=dlpack_device "
+        "__reduce_ex__=reduce_ex __reversed__=reverse apply_ as_subclass const_data_ptr dense_dim "
+        "dim_order is_distributed is_set_to is_shared map2_ map_ module_load new resize resize_ "
+        "resize_as resize_as_ set_ share_memory_ sparse_dim storage storage_type to_dense "
+        "untyped_storage",
+    "functions.protocol:sparse_only":
+        "ccol_indices coalesce col_indices crow_indices dequantize indices int_repr is_coalesced "
+        "q_per_channel_axis q_per_channel_scales q_per_channel_zero_points q_scale q_zero_point "
+        "qscheme resize_as_sparse_ row_indices sparse_mask sparse_resize_ "
+        "sparse_resize_and_clear_ to_mkldnn to_padded_tensor to_sparse to_sparse_bsc "
+        "to_sparse_bsr to_sparse_coo to_sparse_csc to_sparse_csr values",
+    "functions.history": "backward",
+    "autograd.node":
+        "register_hook=register_tensor_hook register_post_accumulate_grad_hook retain_grad",
+    "creation": "new_empty new_empty_strided new_full new_ones new_tensor new_zeros",
+    "sampling": "bernoulli multinomial",
+    "fills": "bernoulli_ cauchy_ exponential_ geometric_ log_normal_ normal_ random_ uniform_",
+    "pinned": "is_pinned pin_memory record_stream",
+})
 
 # Functions of the torch namespace that are methods too, under the same name.
-FUNCTIONS: dict[str, Any] = {
-    name: getattr(module, name) for module, names in (
-        (T, "abs sign floor ceil trunc exp expm1 log log1p log2 log10 sin cos tanh erf reciprocal "
-            "sqrt rsqrt relu sigmoid eq ne lt le gt ge logical_not bitwise_and bitwise_or "
-            "bitwise_xor bitwise_left_shift bitwise_right_shift isnan isinf isfinite"),
-        (pointwise, "add sub mul div true_divide floor_divide remainder fmod pow square addcmul "
-                    "addcdiv lerp neg positive round clamp clamp_min clamp_max where masked_fill "
-                    "bitwise_not isclose allclose equal"),
-        (reduction, "sum mean var std prod max min amax amin aminmax argmax argmin all any "
-                    "logsumexp norm count_nonzero numel"),
-        (running, "cumsum cumprod cummax cummin logcumsumexp diff"),
-        (statistics, "median nanmedian mode quantile nanquantile nansum nanmean"),
-        (searching, "unique unique_consecutive histc histogram bincount hash_tensor"),
-        (softmax, "softmax log_softmax"),
-        (sorting, "sort argsort msort topk kthvalue"),
-        (matmul, "matmul mm bmm mv dot addmm outer"),
-        (shape, "reshape flatten unflatten ravel permute transpose t movedim squeeze unsqueeze "
-                "select narrow diagonal unbind split chunk tile flip triu tril clone broadcast_to"),
-        (indexing, "gather index_select index_add index_put"),
-        (scatter, "scatter scatter_add scatter_reduce index_copy index_fill index_reduce take put "
-                  "masked_select masked_scatter nonzero argwhere nonzero_static"),
-        (views, "as_strided as_strided_scatter select_scatter slice_scatter diagonal_scatter "
-                "adjoint"),
-        (joining, "tensor_split hsplit vsplit dsplit"),
-        (rearranging, "roll rot90 fliplr flipud repeat_interleave diag diag_embed diagflat "
-                      "take_along_dim"),
-        (shape, "split_with_sizes unsafe_split unsafe_split_with_sizes unsafe_chunk"),
-    ) for name in names.split()}
-
-FUNCTIONS.update({
-    "negative": pointwise.neg, "absolute": T.abs, "multiply": pointwise.mul,
-    "subtract": pointwise.sub, "divide": pointwise.div, "clip": pointwise.clamp,
-    "swapaxes": shape.transpose, "swapdims": shape.transpose, "moveaxis": shape.movedim,
-    "greater": T.gt, "greater_equal": T.ge, "less": T.lt, "less_equal": T.le, "not_equal": T.ne,
+FUNCTIONS = places({
+    "ops":
+        "abs absolute=abs acos arccos=acos acosh arccosh=acosh angle asin arcsin=asin asinh "
+        "arcsinh=asinh atan arctan=atan atanh arctanh=atanh bitwise_and bitwise_left_shift "
+        "bitwise_or bitwise_right_shift bitwise_xor ceil conj_physical cos cosh deg2rad digamma "
+        "eq erf erfc erfinv exp exp2 expm1 floor frac ge greater_equal=ge gt greater=gt i0 "
+        "isfinite isinf isnan le less_equal=le lgamma log log10 log1p log2 logical_not lt less=lt "
+        "ne not_equal=ne rad2deg reciprocal relu rsqrt sgn sigmoid sign signbit sin sinc sinh "
+        "sqrt tan tanh trunc fix=trunc",
+    "functions.pointwise":
+        "add addcdiv addcmul allclose bitwise_not clamp clip=clamp clamp_max clamp_min div "
+        "divide=div equal floor_divide fmod isclose lerp masked_fill mul multiply=mul neg "
+        "negative=neg positive pow remainder round square sub subtract=sub true_divide where",
+    "functions.mathematics":
+        "atan2 arctan2=atan2 copysign float_power fmax fmin frexp gcd heaviside hypot igamma "
+        "igammac isneginf isposinf isreal lcm ldexp logaddexp logaddexp2 logical_and logical_or "
+        "logical_xor logit maximum minimum mvlgamma nan_to_num nextafter polygamma xlogy",
+    "functions.reduction":
+        "all amax amin aminmax any argmax argmin count_nonzero logsumexp max mean min norm numel "
+        "prod std sum var",
+    "functions.running": "cummax cummin cumprod cumsum diff logcumsumexp",
+    "functions.statistics": "median mode nanmean nanmedian nanquantile nansum quantile",
+    "functions.searching": "bincount hash_tensor histc histogram unique unique_consecutive",
+    "functions.softmax": "log_softmax softmax",
+    "functions.sorting": "argsort kthvalue msort sort topk",
+    "functions.matmul":
+        "addbmm addmm addmv addr baddbmm bmm dot inner kron matmul mm mv outer ger=outer trace "
+        "vdot",
+    "functions.shape":
+        "broadcast_to chunk clone diagonal flatten flip movedim moveaxis=movedim narrow permute "
+        "ravel reshape select split_with_sizes squeeze t tile transpose swapaxes=transpose "
+        "swapdims=transpose tril triu unbind unflatten unsafe_chunk unsafe_split "
+        "unsafe_split_with_sizes unsqueeze split",
+    "functions.indexing": "gather index_add index_put index_select",
+    "functions.scatter":
+        "argwhere index_copy index_fill index_reduce masked_scatter masked_select nonzero "
+        "nonzero_static put scatter scatter_add scatter_reduce take",
+    "functions.views":
+        "adjoint as_strided as_strided_scatter diagonal_scatter select_scatter slice_scatter",
+    "functions.joining": "dsplit hsplit tensor_split vsplit",
+    "functions.rearranging":
+        "diag diag_embed diagflat fliplr flipud repeat_interleave roll rot90 take_along_dim",
+    "functions.complex": "conj resolve_conj=resolve resolve_neg=resolve",
+    "functions.types": "is_nonzero",
+    "functions.linalg_older":
+        "cholesky cholesky_inverse cholesky_solve det geqrf inverse logdet lu_solve matrix_exp "
+        "matrix_power orgqr ormqr pinverse qr slogdet svd triangular_solve",
+    "functions.distances": "corrcoef cov cross dist renorm",
+    "functions.stft": "istft stft",
 })
-FUNCTIONS.update({
-    name: getattr(module, name) for module, names in (
-        (T, "asin acos atan sinh cosh tan asinh acosh atanh sinc deg2rad rad2deg exp2 frac sgn "
-            "signbit angle conj_physical erfc erfinv lgamma digamma i0"),
-        (mathematics, "logical_and logical_or logical_xor maximum minimum atan2 hypot logaddexp "
-                      "logaddexp2 nextafter gcd lcm ldexp xlogy copysign heaviside float_power "
-                      "logit nan_to_num frexp fmax fmin isposinf isneginf isreal igamma igammac "
-                      "polygamma mvlgamma"),
-        (complex_numbers, "conj"), (types, "is_nonzero"),
-    ) for name in names.split()})
-FUNCTIONS.update({"resolve_conj": complex_numbers.resolve, "resolve_neg": complex_numbers.resolve})
-FUNCTIONS.update({name: FUNCTIONS[other] for name, other in (
-    ("arcsin", "asin"), ("arccos", "acos"), ("arctan", "atan"), ("arctan2", "atan2"),
-    ("arcsinh", "asinh"), ("arccosh", "acosh"), ("arctanh", "atanh"), ("fix", "trunc"))})
-
-FUNCTIONS.update({
-    name: getattr(module, name) for module, names in (
-        (matmul, "addmv addr baddbmm addbmm vdot inner kron trace"),
-        (linalg_older, "det slogdet logdet inverse pinverse matrix_exp matrix_power cholesky "
-                       "cholesky_solve cholesky_inverse qr svd lu_solve triangular_solve geqrf "
-                       "orgqr ormqr"),
-        (distances, "cross dist cov corrcoef renorm"),
-    ) for name in names.split()})
-FUNCTIONS.update({"ger": matmul.outer, "stft": short_time.stft, "istft": short_time.istft})
-METHODS.update({
-    "lu": linalg_older.lu, "renorm_": distances.renorm_,
-    **{name: getattr(matmul, name) for name in "addmm_ addmv_ addr_ baddbmm_ addbmm_".split()}})
-
 
 # Functions alone.
-TORCH_ONLY: dict[str, Any] = {
-    "cat": shape.cat, "concat": shape.cat, "concatenate": shape.cat, "stack": shape.stack,
-    "broadcast_tensors": shape.broadcast_tensors, "var_mean": reduction.var_mean,
-    "std_mean": reduction.std_mean, "rsub": pointwise.rsub, "embedding": indexing.embedding,
-    "embedding_renorm_": indexing.embedding_renorm_,
-    **views.COPIES,
-    "tensordot": matmul.tensordot, "einsum": einsum.einsum, "chain_matmul": einsum.chain_matmul,
-    "cdist": distances.cdist, "lu": linalg_older.lu, "lu_unpack": linalg_older.lu_unpack,
-    "svd_lowrank": lowrank.svd_lowrank, "pca_lowrank": lowrank.pca_lowrank,
-    **{f.__name__: f for f in (amp._amp_foreach_non_finite_check_and_unscale_,
-                               amp._amp_update_scale_)},
-    **{name: getattr(module, name) for module, names in (
-        (joining, "atleast_1d atleast_2d atleast_3d hstack vstack row_stack dstack column_stack "
-                  "block_diag meshgrid cartesian_prod combinations"),
-        (rearranging, "unravel_index vander"),
-        (protocol, "from_dlpack to_dlpack is_storage"),
-        (complex_numbers, "complex polar real imag view_as_real view_as_complex is_conj is_neg"),
-        (mathematics, "isin"),
-        (running, "trapezoid trapz cumulative_trapezoid gradient"),
-        (searching, "bucketize searchsorted histogramdd segment_reduce"),
-        (types, "can_cast promote_types result_type is_floating_point is_complex is_same_size "
-                "set_default_tensor_type typename broadcast_shapes"),
-    ) for name in names.split()},
-}
-
-TORCH_ONLY.update({name: public(METHODS[name]) for name in (
+TORCH_ONLY = places({
+    "functions.shape": "broadcast_tensors cat concat=cat concatenate=cat stack",
+    "functions.reduction": "std_mean var_mean",
+    "functions.pointwise": "rsub",
+    "functions.indexing": "embedding embedding_renorm_",
+    "functions.views:copy_of":
+        "alias_copy=alias as_strided_copy=as_strided detach_copy=detach diagonal_copy=diagonal "
+        "expand_copy=expand narrow_copy=narrow permute_copy=permute select_copy=select "
+        "slice_copy=slice split_copy=split split_with_sizes_copy=split_with_sizes "
+        "squeeze_copy=squeeze t_copy=t transpose_copy=transpose unbind_copy=unbind "
+        "unfold_copy=unfold unsqueeze_copy=unsqueeze view_as_complex_copy=view_as_complex "
+        "view_as_real_copy=view_as_real view_copy=view",
+    "functions.matmul": "tensordot",
+    "functions.einsum": "chain_matmul einsum",
+    "functions.distances": "cdist",
+    "functions.linalg_older": "lu lu_unpack",
+    "functions.lowrank": "pca_lowrank svd_lowrank",
+    "functions.amp": "_amp_foreach_non_finite_check_and_unscale_ _amp_update_scale_",
+    "functions.joining":
+        "atleast_1d atleast_2d atleast_3d block_diag cartesian_prod column_stack combinations "
+        "dstack hstack meshgrid row_stack vstack",
+    "functions.rearranging": "unravel_index vander",
+    "functions.protocol": "from_dlpack is_storage to_dlpack",
+    "functions.complex": "complex imag is_conj is_neg polar real view_as_complex view_as_real",
+    "functions.mathematics": "isin",
+    "functions.running": "cumulative_trapezoid gradient trapezoid trapz",
+    "functions.searching": "bucketize histogramdd searchsorted segment_reduce",
+    "functions.types":
+        "broadcast_shapes can_cast is_complex is_floating_point is_same_size promote_types "
+        "result_type set_default_tensor_type typename",
+    "functions.network": "celu rrelu selu threshold",
+    "functions.activation": "celu_ hardshrink prelu relu_ selu_ threshold_",
+    "functions.noise": "rrelu_",
+    "functions.convolution":
+        "conv1d conv2d conv3d conv_tbc conv_transpose1d conv_transpose2d conv_transpose3d",
+    "functions.grid": "affine_grid_generator grid_sampler",
+    "functions.padding": "constant_pad_nd",
+    "functions.images": "channel_shuffle native_channel_shuffle pixel_shuffle pixel_unshuffle",
+    "functions.pairs": "bilinear cosine_similarity pairwise_distance pdist",
+    "functions.pooling":
+        "adaptive_avg_pool1d adaptive_max_pool1d=adaptive_max_pool1d_with_indices avg_pool1d "
+        "max_pool1d max_pool1d_with_indices max_pool2d max_pool3d",
+    "random":
+        "Generator default_generator get_rng_state initial_seed manual_seed seed set_rng_state",
+    "sampling":
+        "_standard_gamma=rand_gamma bernoulli binomial multinomial normal poisson rand rand_like "
+        "randint randint_like randn randn_like randperm",
+    "signal_windows": "bartlett_window blackman_window hamming_window hann_window kaiser_window",
+})
+# Methods that write into their tensor, and are functions too.
+TORCH_ONLY.update({name: METHODS[name] for name in (
     "abs_ acos_ acosh_ arccos_ arccosh_ arcsin_ arcsinh_ arctan_ arctanh_ asin_ asinh_ atan_ "
     "atanh_ ceil_ clamp_ clamp_max_ clamp_min_ clip_ conj_physical_ cos_ cosh_ deg2rad_ erf_ "
     "erfc_ exp2_ exp_ expm1_ fill_ fix_ floor_ frac_ gcd_ i0_ lcm_ ldexp_ log10_ log1p_ log2_ "
-    "log_ logit_ "
-    "nan_to_num_ neg_ negative_ rad2deg_ reciprocal_ relu_ round_ rsqrt_ sigmoid_ sin_ sinc_ sinh_ "
-    "sqrt_ square_ tan_ tanh_ trunc_ xlogy_ zero_").split()})
-
-TORCH_ONLY.update(network.TORCH)
-METHODS.update(network.METHODS)
+    "log_ logit_ nan_to_num_ neg_ negative_ rad2deg_ reciprocal_ round_ rsqrt_ sigmoid_ sin_ sinc_ "
+    "sinh_ sqrt_ square_ tan_ tanh_ trunc_ xlogy_ zero_").split()})
 
 # Methods with tensors among their arguments, or dims that may have NumPy's names. The others are
 # attached without checks, since their only tensor is self.
@@ -407,15 +252,67 @@ CHECKED = frozenset(
     "view_as reshape_as expand_as".split())
 
 
-def attach() -> None:
-    """Give Tensor its methods, and the functions their checks."""
-    for name, fn in {**FUNCTIONS, **METHODS}.items():
-        setattr(Tensor, name, public(fn) if name in CHECKED else fn)
-    for table in (FUNCTIONS, TORCH_ONLY):
-        for name, fn in table.items():
-            if name in CHECKED or fn.__module__.startswith("gpugrad.functions"):
-                table[name] = public(fn)
+def find(place: tuple[str, str]) -> Any:
+    """The function at a place of a table."""
+    path, name = place
+    if path == "ops":
+        return getattr(tensors, name)
+    path, _, maker = path.partition(":")
+    module = import_module("gpugrad." + path)
+    return getattr(module, maker)(name) if maker else getattr(module, name)
 
 
-attach()
-__all__ = ["FUNCTIONS", "METHODS", "TORCH_ONLY", "contiguous_format"]
+def function(name: str) -> Any:
+    """What torch.<name> is, with checked arguments; None if these tables don't have it."""
+    place = TORCH_ONLY.get(name) or FUNCTIONS.get(name)
+    if place is None:
+        return None
+    fn = find(place)
+    if name in CHECKED or place[0].startswith("functions.") or place is METHODS.get(name):
+        from gpugrad.functions.arguments import public
+        return public(fn)
+    return fn
+
+
+class Method:
+    """A method of Tensor that has not been read yet: at its first use it is found, and takes this
+    one's place."""
+
+    __slots__ = ("name",)
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def put(self) -> Any:
+        fn = find(METHODS.get(self.name) or FUNCTIONS[self.name])
+        if self.name in CHECKED:
+            from gpugrad.functions.arguments import public
+            fn = public(fn)
+        setattr(Tensor, self.name, fn)
+        return fn
+
+    def __get__(self, x: Any, cls: Any = None) -> Any:
+        fn = self.put()
+        return fn.__get__(x, cls) if hasattr(fn, "__get__") else fn
+
+
+class Property(Method):
+    """A property of Tensor that has not been read yet."""
+
+    __slots__ = ()
+
+    def put(self) -> property:
+        found = find(PROPERTIES[self.name])
+        found = found if isinstance(found, property) else property(found)
+        setattr(Tensor, self.name, found)
+        return found
+
+    def __set__(self, x: Any, value: Any) -> None:
+        self.put().__set__(x, value)
+
+
+for _name in (*FUNCTIONS, *METHODS):
+    setattr(Tensor, _name, Method(_name))
+for _name in PROPERTIES:
+    setattr(Tensor, _name, Property(_name))
+setattr(Tensor, "layout", strided)  # noqa: B010

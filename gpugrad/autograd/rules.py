@@ -9,6 +9,7 @@ raw arrays, or, under create_graph, the ops on Tensors.
 from __future__ import annotations
 
 import functools
+from importlib import import_module
 from operator import itemgetter
 from typing import Any
 
@@ -25,14 +26,49 @@ class NOTHING:
     _ver = (0,)
 
 
-class TensorLevel:
+class Waiting:
+    """An op whose module is imported when its name is first read at some level.
+
+    It stands in the class of the levels, and goes when the op is declared: then the name is a plain
+    attribute. (A __getattr__ would slow every read.)
+    """
+
+    __slots__ = ("module", "name")
+
+    def __init__(self, module: str, name: str) -> None:
+        self.module, self.name = module, name
+
+    def __get__(self, level: Any, cls: type) -> Any:
+        if level is None:
+            return self
+        import_module(self.module)
+        if self.name not in vars(level):
+            raise AttributeError(f"{self.module} declares no op {self.name}: mend the table in "
+                                 "gpugrad/ops/__init__.py")
+        return vars(level)[self.name]
+
+
+class Level:
+    """The names of all ops."""
+
+    @classmethod
+    def wait_for(cls, module: str, name: str) -> None:
+        """Import ``module`` when op ``name`` is first read."""
+        setattr(Level, name, Waiting(module, name))
+
+    @classmethod
+    def is_there(cls, name: str) -> None:
+        """The op is declared, at every level."""
+        if name in vars(Level):
+            delattr(Level, name)
+
+
+class TensorLevel(Level):
     """The ops on Tensors, recorded as usual: what rules run on under create_graph."""
 
 
-class RawLevel:
-    """The ops of one backend on its arrays: plain attributes, since __getattr__ would slow every
-    read.
-    """
+class RawLevel(Level):
+    """The ops of one backend on its arrays."""
 
 
 tensors: Any = TensorLevel()

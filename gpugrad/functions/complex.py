@@ -51,14 +51,9 @@ def _set_part(self: Tensor, part: Tensor, value: Any) -> None:
     copy_(part, value if isinstance(value, Tensor) else part.new_tensor(value))
 
 
-def real_attribute() -> property:
-    """Tensor.real: a view, that can be assigned to."""
-    return property(real, lambda self, value: _set_part(self, real(self), value))
-
-
-def imag_attribute() -> property:
-    """Tensor.imag: a view, that can be assigned to."""
-    return property(imag, lambda self, value: _set_part(self, imag(self), value))
+# Tensor.real and Tensor.imag: views, that can be assigned to.
+real_attribute = property(real, lambda self, value: _set_part(self, real(self), value))
+imag_attribute = property(imag, lambda self, value: _set_part(self, imag(self), value))
 
 
 def view_as_real(input: Tensor) -> Tensor:

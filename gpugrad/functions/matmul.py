@@ -36,6 +36,11 @@ def matmul(input: Tensor, other: Any) -> Tensor:
     return T.bmm(input, other)
 
 
+def not_matmul(x: Tensor, y: Any) -> Any:
+    """something @ tensor: a tensor on the left would have answered."""
+    return NotImplemented
+
+
 def check_batched(a: Tensor, b: Tensor) -> None:
     if a._a.shape[-1] != b._a.shape[-2]:
         raise RuntimeError("Expected size for first two dimensions of batch2 tensor to be: "

@@ -481,6 +481,26 @@ def bitwise_not(input: Tensor) -> Tensor:
     return T.bitwise_not(input)
 
 
+def rfloor_divide(x: Tensor, y: Any) -> Tensor:
+    """number // tensor"""
+    return floor_divide(y, x)
+
+
+def rremainder(x: Tensor, y: Any) -> Tensor:
+    """number % tensor"""
+    return remainder(y, x)
+
+
+def left_shift_of(x: Tensor, y: Any) -> Any:
+    """number << tensor"""
+    return T.bitwise_left_shift(y, x)
+
+
+def right_shift_of(x: Tensor, y: Any) -> Any:
+    """number >> tensor"""
+    return T.bitwise_right_shift(y, x)
+
+
 def invert(input: Tensor) -> Tensor:
     """The ~ operator."""
     if input._a.dtype.kind not in "iub":

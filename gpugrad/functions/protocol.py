@@ -11,6 +11,7 @@ from gpugrad import dtypes
 from gpugrad._state import state
 from gpugrad._tensor import Tensor, bump, check_memory, wrap, wrap_as
 from gpugrad.autograd import inplace
+from gpugrad.autograd.entry import NUMBERS
 from gpugrad.autograd.rules import tensors as T
 from gpugrad.backend import cpu, get
 from gpugrad.backend.columns import strided
@@ -397,6 +398,30 @@ def reversed_with_warning(self: Tensor) -> Tensor:
     return reversed_dims(self)
 
 
+def reduce_ex(self: Tensor, protocol: Any) -> tuple[Any, ...]:
+    """What pickle stores."""
+    from gpugrad.serialization import reduce_tensor
+    return reduce_tensor(self)
+
+
+def deepcopy(self: Tensor, memo: dict[Any, Any]) -> Tensor:
+    """What copy.deepcopy makes of a leaf."""
+    from gpugrad.serialization import deepcopy_tensor
+    return deepcopy_tensor(self, memo)
+
+
+def contains(self: Tensor, element: Any) -> bool:
+    """``element in x``, for a number or a tensor that broadcasts."""
+    if not isinstance(element, (Tensor, *NUMBERS)):
+        raise RuntimeError("Tensor.__contains__ only supports Tensor or scalar, but you passed in "
+                           f"a {type(element)}.")
+    return bool((self == element).any())
+
+
+def no_deletion(self: Tensor, key: Any) -> None:
+    raise TypeError("Tensor does not support deleting items")
+
+
 def reverse(self: Tensor) -> Tensor:
     """``reversed(x)``: the order of the first dim turned round."""
     return flip(self, 0) if self._a.ndim else self
@@ -419,7 +444,7 @@ def const_data_ptr(self: Tensor) -> int:
     return self.data_ptr()
 
 
-def _sparse_only(name: str) -> Any:
+def sparse_only(name: str) -> Any:
     def refuse(self: Tensor, *args: Any, **kw: Any) -> Any:
         raise NotImplementedError(f"{name}() is not supported: tensors are strided (dense), there "
                                   "are no sparse, quantised or nested ones")
@@ -440,11 +465,3 @@ def sparse_dim(self: Tensor) -> int:
 def dense_dim(self: Tensor) -> int:
     """The number of dims: tensors are strided."""
     return self._a.ndim
-
-
-REFUSED = {name: _sparse_only(name) for name in (
-    "to_sparse to_sparse_coo to_sparse_csr to_sparse_csc to_sparse_bsr to_sparse_bsc to_mkldnn "
-    "to_padded_tensor coalesce is_coalesced indices values crow_indices ccol_indices col_indices "
-    "row_indices sparse_mask sparse_resize_ sparse_resize_and_clear_ resize_as_sparse_ "
-    "dequantize int_repr q_scale q_zero_point q_per_channel_axis "
-    "q_per_channel_scales q_per_channel_zero_points qscheme").split()}

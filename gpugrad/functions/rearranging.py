@@ -13,7 +13,7 @@ from gpugrad.autograd.rules import tensors as T
 from gpugrad.functions.arguments import broadcast_shape, cast, dim_of, number_of
 from gpugrad.functions.indexing import gather, index_select
 from gpugrad.functions.shape import expand, flip, reshape, view
-from gpugrad.functions.views import COPIES, as_strided
+from gpugrad.functions.views import as_strided, copy_of
 
 # Rolling, turning, repeating ---------------------------------------------------------------------
 
@@ -149,7 +149,7 @@ def diag(input: Tensor, diagonal: int = 0) -> Tensor:
                            f"{input._a.ndim}D")
     if input._a.ndim == 1:
         return diag_embed(input, diagonal)
-    return COPIES["diagonal_copy"](input, diagonal)
+    return copy_of("diagonal")(input, diagonal)
 
 
 def diagflat(input: Tensor, offset: int = 0) -> Tensor:

@@ -9,7 +9,6 @@ from gpugrad import dtypes
 from gpugrad._state import state
 from gpugrad._tensor import Tensor, bump, wrap
 from gpugrad.autograd import inplace
-from gpugrad.autograd.op import SPECS
 from gpugrad.autograd.rules import tensors as T
 from gpugrad.backend.columns import strided
 from gpugrad.functions import shape as shapes
@@ -183,7 +182,7 @@ _IN_PLACE = {"t": "TBackward1", "transpose": "TransposeBackward1",
 def _become(x: Tensor, name: str, undo: tuple[str, dict[str, Any]] | None,
             **kw: Any) -> Tensor:
     """x in the shape of view op ``name``, in place; undo: the view that leads back."""
-    spec, shape = SPECS[name], x._a.shape
+    spec, shape = getattr(T, name).spec, x._a.shape
     if x._edge is not None:
         inplace.check(x)
     # What was seen through x will be seen the way back.
@@ -205,7 +204,7 @@ def _become(x: Tensor, name: str, undo: tuple[str, dict[str, Any]] | None,
         return x
     if undo is not None:
         for v in views:
-            first = None, SPECS[undo[0]], undo[1], x._a.shape
+            first = None, getattr(T, undo[0]).spec, undo[1], x._a.shape
             v._view = x, _after(v._view[1], first), v._view[2]
     return x
 
@@ -363,4 +362,8 @@ _VIEWS: dict[str, Callable[..., Any]] = {
     "transpose": shapes.transpose, "unbind": shapes.unbind, "unfold": unfold,
     "unsqueeze": shapes.unsqueeze, "view": _viewed, "detach": Tensor.detach,
     "view_as_real": view_as_real, "view_as_complex": view_as_complex}
-COPIES = {f"{name}_copy": _copy_of(f"{name}_copy", view) for name, view in _VIEWS.items()}
+
+
+def copy_of(name: str) -> Any:
+    """The function that gives what a view's function gives, in new memory."""
+    return _copy_of(f"{name}_copy", _VIEWS[name])

@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 
 from gpugrad import backend, dtypes
-from gpugrad.autograd.op import SPECS
 from gpugrad.backend import cuda, kernels
+from gpugrad.ops import load
+
+SPECS = load()
 
 DTYPES = ("float32", "float64", "float16", "bfloat16")
 UNTIL = {"float32": 3e-5, "float64": 1e-11, "float16": 4e-3, "bfloat16": 3e-2}

@@ -508,7 +508,7 @@ ELSEWHERE = set("""
 backward register_hook retain_grad register_post_accumulate_grad_hook retains_grad cuda pin_memory
 record_stream is_pinned bfloat16 new_tensor new_zeros new_ones new_empty new_full new_empty_strided
 uniform_ normal_ exponential_ bernoulli_ random_ bernoulli multinomial embedding_renorm_ hash_tensor
-segment_reduce
+segment_reduce default_generator _standard_gamma
 """.split())
 
 

@@ -44,8 +44,9 @@ class Function:
         kernel(grid, block, packed, shared_mem)
 
 
-def _forget(block: Any) -> None:
-    memory.forget(block.address)
+def _forget(block: Any, forget: Callable[[int], None] = memory.forget) -> None:
+    # forget: bound here, for blocks that outlive this module's names when Python ends
+    forget(block.address)
 
 
 def adopt(a: Any) -> None:

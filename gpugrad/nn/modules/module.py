@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from gpugrad._tensor import Tensor
 from gpugrad.autograd.grad_mode import no_grad
+from gpugrad.functions.conversion import parse_to
 from gpugrad.layouts import preserve_format
-from gpugrad.methods import parse_to
 from gpugrad.nn.modules import hooks
 from gpugrad.nn.modules.hooks import (  # noqa: F401  PyTorch has register_* in this module
     Hookable,
