@@ -45,6 +45,7 @@ def _with_hooks(step: Callable[..., Any]) -> Callable[..., Any]:
     """``step`` with its optimizer's hooks, and those of all optimizers, before and after it."""
     @functools.wraps(step)
     def hooked(self: Any, *args: Any, **kw: Any) -> Any:
+        self._stepped = True
         pre, post = self._step_pre, self._step_post
         if self._in_step or not (pre or post or _global_pre or _global_post):
             return step(self, *args, **kw)
@@ -89,6 +90,8 @@ class Optimizer:
     _counts_steps = False          # the state of a parameter holds "step", a float32 Tensor
     _options: dict[str, Any] = {}  # options that older checkpoints lack, with their values
     _in_step = False
+    _stepped = False
+    _watched: Any = None           # the function behind ``step`` when the first schedule came
     state: defaultdict[Any, Any]
     param_groups: list[dict[str, Any]]
     _step_pre: HookTable
@@ -322,6 +325,20 @@ class Optimizer:
             arrays[0][...] = p
             for a, held in zip(arrays[2:], state):
                 a[...] = held
+
+    # What learning-rate schedules ask ------------------------------------------------------------
+
+    def _watch_steps(self) -> None:
+        """From now on a schedule wants to know whether steps are made."""
+        if self._watched is None:
+            self._watched, self._stepped = getattr(self.step, "__func__", self.step), False
+
+    def _stepped_since_watched(self) -> bool | None:
+        """Has there been a step? None if ``step`` has been replaced, so that nobody knows."""
+        now = getattr(self.step, "__func__", self.step)
+        if now is not self._watched:
+            return None
+        return self._stepped or "step" in self.__dict__
 
     # State ---------------------------------------------------------------------------------------
 
