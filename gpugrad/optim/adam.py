@@ -20,7 +20,7 @@ class Adam(Optimizer):
     """
 
     _counts_steps = True
-    _kernel, _neutral = "adam", (0.0,) * 6
+    _file, _kernel, _neutral = "optimizer_adam", "adam", (0.0,) * 6
     _options = {"amsgrad": False, "maximize": False, "foreach": None, "capturable": False,
                 "differentiable": False, "decoupled_weight_decay": False, "fused": None}
 
@@ -34,11 +34,9 @@ class Adam(Optimizer):
                              "foreach=True")
         check_lr(lr)
         check_positive(eps=eps)
-        for i in (0, 1):
-            if not 0.0 <= betas[i] < 1.0:
-                raise ValueError(f"Invalid beta parameter at index {i}: {betas[i]}")
+        check_betas(betas)
         check_positive(weight_decay=weight_decay)
-        _check_betas(betas, bool(foreach) and not capturable)
+        _check_kind(betas, bool(foreach) and not capturable)
         super().__init__(params, {
             "lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay, "amsgrad": amsgrad,
             "maximize": maximize, "foreach": foreach, "capturable": capturable,
@@ -49,7 +47,8 @@ class Adam(Optimizer):
         names = ("exp_avg", "exp_avg_sq")
         return (*names, "max_exp_avg_sq") if group["amsgrad"] else names
 
-    def _numbers(self, group: dict[str, Any], t: float) -> tuple[float | None, ...]:
+    def _numbers(self, group: dict[str, Any], t: float,
+                 *scalars: float) -> tuple[float | None, ...]:
         b1, b2 = (number(b) for b in group["betas"])
         # lr * (m / c1) / (sqrt(v / c2) + eps), with sqrt(c2) taken out of the fraction.
         root = math.sqrt(1 - b2 ** t)
@@ -82,7 +81,14 @@ class Adam(Optimizer):
         p -= u
 
 
-def _check_betas(betas: tuple[Any, Any], foreach: bool) -> None:
+def check_betas(betas: tuple[Any, Any]) -> None:
+    """Raise ValueError unless both are at least 0 and below 1."""
+    for i in (0, 1):
+        if not 0.0 <= betas[i] < 1.0:
+            raise ValueError(f"Invalid beta parameter at index {i}: {betas[i]}")
+
+
+def _check_kind(betas: tuple[Any, Any], foreach: bool) -> None:
     tensors = [isinstance(b, Tensor) for b in betas[:2]]
     if not (all(tensors) or all(isinstance(b, float) for b in betas[:2])):
         raise ValueError("betas must be either both floats or both Tensors")

@@ -16,9 +16,7 @@ from gpugrad._tensor import Tensor, bump
 from gpugrad.autograd.transfer import to_backend
 from gpugrad.backend import many
 
-FILE = "optimizer"
-
-# Structs of kernels/optimizer.cu; an address of 0 stands for none.
+# Structs of kernels/optimizer.cuh; an address of 0 stands for none.
 SCALER = np.dtype([("scale", np.uint64), ("found_inf", np.uint64)])
 OPTIONS = np.dtype([(f, np.float64) for f in "lr weight_decay beta1 beta2 eps momentum extra "
                     "look".split()] + [("lr_at", np.uint64), ("found_inf", np.uint64),
@@ -48,21 +46,23 @@ def step_together(opt: Any, group: dict[str, Any], be: Any, params: list[Tensor]
         if not _taken(opt, p, names):
             others.append(p)
             continue
-        t, arrays = opt._state_of(p, names, device)
+        t, arrays = opt._state_of(p, group, names, device)
+        scalars = () if device else opt._advance(p, group, t)
         a, g = p._a, p.grad._a                      # type: ignore[union-attr]
         if not _alike(g, a):
             ordered = be.xp.empty_like(a)
             ordered[...] = g
             copies.append((g, ordered))
             g = ordered
-        count = [opt.state[p]["step"]._a] if device and opt._counts_steps else []
-        sets.setdefault((a.dtype, t), []).append([a, g, *arrays, *count])
+        count = [opt.state[p][name]._a for name in ("step", *opt._scalars)] \
+            if device and opt._counts_steps else []
+        sets.setdefault((a.dtype, t, scalars), []).append([a, g, *arrays, *count])
         bump(p)
-    for (dtype, t), rows in sets.items():
+    for (dtype, t, scalars), rows in sets.items():
         columns = list(zip(*rows))
         for i in range(0, len(rows), many.MOST):
             part = [column[i:i + many.MOST] for column in columns]
-            _launch(opt, group, be, dtype, t, part, lr_at, scaler, device)
+            _launch(opt, group, be, dtype, (t, *scalars), part, lr_at, scaler, device)
     if scaler[0] is not None:                       # the gradients have been divided by it
         for g, ordered in copies:
             g[...] = ordered
@@ -81,9 +81,9 @@ def _alike(a: Any, p: Any) -> bool:
         a.strides == p.strides or (a.flags.c_contiguous and p.flags.c_contiguous))
 
 
-def _launch(opt: Any, group: dict[str, Any], be: Any, dtype: Any, t: Any, columns: list[Any],
-            lr_at: Any, scaler: list[Any], device: bool) -> None:
-    """The launches for up to many.MOST parameters of one dtype and step number."""
+def _launch(opt: Any, group: dict[str, Any], be: Any, dtype: Any, count: tuple[float, ...],
+            columns: list[Any], lr_at: Any, scaler: list[Any], device: bool) -> None:
+    """The launches for up to many.MOST parameters of one dtype, step number and scalars."""
     def address(a: Any) -> int:
         return 0 if a is None else be.address(a)
 
@@ -91,22 +91,23 @@ def _launch(opt: Any, group: dict[str, Any], be: Any, dtype: Any, t: Any, column
     neutral = 0.0, 1.0, *opt._neutral               # what stands for a number that is None
     values, rows = neutral, None
     if device:
-        *columns, counts = columns if opt._counts_steps else (*columns, columns[0])
-        rows = be.empty((len(counts), len(neutral)), acc)
+        n = 1 + len(opt._scalars) if opt._counts_steps else 0
+        counts, columns = columns[-n:] if n else columns[:1], columns[:len(columns) - n]
+        rows = be.empty((len(counts[0]), len(neutral)), acc)
         options = np.zeros((), OPTIONS)
-        given = {**opt._device_options(group, t), "lr_at": address(lr_at), "rows": address(rows),
-                 "found_inf": address(scaler[1])}
+        given = {**opt._device_options(group, count[0]), "lr_at": address(lr_at),
+                 "rows": address(rows), "found_inf": address(scaler[1])}
         for name, value in given.items():
             options[name] = value
-        be.launch(FILE, opt._kernel + "_numbers", (1,), (128,),
-                  (many.pack(be, [counts])[0], options), dtype)
+        be.launch(opt._file, opt._kernel + "_numbers", (1,), (128,),
+                  (many.pack(be, counts)[0], options), dtype)
     else:
         values = tuple([absent if v is None else v
-                        for v, absent in zip(opt._values(group, t), neutral)])
+                        for v, absent in zip(opt._values(group, *count), neutral)])
     numbers = np.array((values, address(rows)), np.dtype(
         [("value", acc, len(neutral)), ("rows", np.uint64)], align=True))
     tensors, blocks = many.pack(be, columns)
     flags = group["maximize"], *opt._flags(group)
-    be.launch(FILE, opt._kernel, (blocks,), (many.THREADS,),
+    be.launch(opt._file, opt._kernel, (blocks,), (many.THREADS,),
               (tensors, numbers, np.array(tuple(map(address, scaler)), SCALER),
                *map(np.int32, flags)), dtype)

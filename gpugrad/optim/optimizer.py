@@ -4,7 +4,7 @@ Arguments that all algorithms take: ``params`` (parameters, ``(name, parameter)`
 with ``"params"`` and options of their own), ``lr`` (a number or a one-element Tensor),
 ``weight_decay``, ``maximize`` (climb instead of descend). ``foreach`` is accepted as a hint.
 ``fused`` and ``capturable`` keep the step count on the parameter's device (see fused.py), and
-change nothing on the CPU. ``differentiable`` must be False.
+change nothing on the CPU. ``differentiable`` records the step in the graph (see recorded.py).
 """
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from gpugrad.autograd.grad_mode import enable_grad
 from gpugrad.autograd.transfer import to_backend
 from gpugrad.backend import cpu
 from gpugrad.dtypes import FLOATING, float32, get_default_dtype, type_name
+from gpugrad.optim import recorded
 from gpugrad.optim.fused import counts_on_device, step_together
 
 ParamsT: TypeAlias = Iterable[Tensor] | Iterable[dict[str, Any]] | Iterable[tuple[str, Tensor]]
@@ -72,11 +73,13 @@ class Optimizer:
     """Base of all optimizers.
 
     An algorithm of gpugrad's own says in three short methods what it is: ``_state_names``, the
-    arrays kept for a parameter (made as zeros); ``_numbers``, the constants of a step; and
-    ``_update``, the arithmetic on one stretch of a parameter, in place. ``_kernel`` names its
-    kernel, of kernels/optimizer.cu, which gets the same numbers, ``_neutral`` where one is None,
-    and ``_flags``; or it makes the numbers from ``_device_options``. Optimizers of users override
-    ``step``.
+    arrays kept for a parameter (made as zeros, or as ``_initial`` says); ``_numbers``, the
+    constants of a step; and ``_update``, the arithmetic on one stretch of a parameter, in place.
+    ``_kernel`` names its kernel, of kernels/<_file>.cu, which gets the same numbers, ``_neutral``
+    where one is None, and ``_flags``; or it makes the numbers from ``_device_options``.
+    ``_scalars`` are numbers that change with the steps and belong to the state; ``_numbers`` gets
+    them as they were before the step, ``_advanced`` says what they are after it. Optimizers of
+    users override ``step``.
 
     A gradient scaler sets ``grad_scale`` and ``found_inf``, one-element Tensors: gradients are
     divided by the one, and the step is left out if the other is 1.
@@ -84,8 +87,10 @@ class Optimizer:
 
     grad_scale: Tensor | None = None
     found_inf: Tensor | None = None
+    _file = "optimizer"
     _kernel = ""
     _neutral: tuple[float, ...] = ()
+    _scalars: tuple[str, ...] = ()
 
     _counts_steps = False          # the state of a parameter holds "step", a float32 Tensor
     _options: dict[str, Any] = {}  # options that older checkpoints lack, with their values
@@ -136,7 +141,8 @@ class Optimizer:
             if not isinstance(p, Tensor):
                 raise TypeError("optimizer can only optimize Tensors, but one of the params is "
                                 + _typename(p))
-            if not (p.is_leaf or getattr(p, "retains_grad", False)):
+            if not (p.is_leaf or getattr(p, "retains_grad", False)
+                    or self.defaults.get("differentiable")):
                 raise ValueError("can't optimize a non-leaf Tensor")
         for name, default in self.defaults.items():
             if default is required and name not in param_group:
@@ -179,16 +185,26 @@ class Optimizer:
     def _state_names(self, group: dict[str, Any]) -> tuple[str, ...]:
         raise NotImplementedError
 
-    def _numbers(self, group: dict[str, Any], t: float) -> tuple[float | None, ...]:
+    def _initial(self, name: str, group: dict[str, Any]) -> float:
+        """What a state array, or a scalar, is filled with when it is made."""
+        return 0.0
+
+    def _numbers(self, group: dict[str, Any], t: float,
+                 *scalars: float) -> tuple[float | None, ...]:
         """What ``_update`` gets as ``n``, for a parameter's step number t.
 
         Without ``_counts_steps``, t is 1 when the state has just been made and 2 later.
         """
         raise NotImplementedError
 
-    def _values(self, group: dict[str, Any], t: float) -> tuple[float | None, ...]:
+    def _advanced(self, group: dict[str, Any], t: float, *scalars: float) -> tuple[float, ...]:
+        """The scalars of the state after step t."""
+        return scalars
+
+    def _values(self, group: dict[str, Any], t: float,
+                *scalars: float) -> tuple[float | None, ...]:
         """All constants of a step: those of weight decay, then the algorithm's own."""
-        return *_decay(group), *self._numbers(group, t)
+        return *_decay(group), *self._numbers(group, t, *scalars)
 
     def _flags(self, group: dict[str, Any]) -> tuple[bool, ...]:
         """What the kernel must know besides numbers."""
@@ -198,7 +214,7 @@ class Optimizer:
         """Fields of the kernels' struct Options; a learning rate on a device isn't read."""
         lr = group["lr"]
         return {"lr": 0.0 if isinstance(lr, Tensor) and lr._be.index else number(lr),
-                "weight_decay": number(group["weight_decay"]),
+                "weight_decay": number(group.get("weight_decay", 0)),
                 "decoupled": bool(group.get("decoupled_weight_decay"))}
 
     def _update(self, xp: Any, p: Any, g: Any, state: list[Any], u: Any, n: list[Any]) -> None:
@@ -228,6 +244,9 @@ class Optimizer:
 
     def _step_group(self, group: dict[str, Any]) -> None:
         params = [p for p in group["params"] if p.grad is not None]
+        if group.get("differentiable"):
+            recorded.step(self, group, params)
+            return
         for be in dict.fromkeys([p._be for p in params if p._be.index]):
             be.guard(self._step_there)(group, be, [p for p in params if p._be is be])
             params = [p for p in params if p._be is not be]
@@ -249,13 +268,17 @@ class Optimizer:
                 scale = to_backend(self.grad_scale, be)._a.reshape(())
                 g._a[...] = (g._a / scale).astype(g._a.dtype)
                 bump(g)
-            t, arrays = self._state_of(p, names)
-            n = numbers.get((be, a.dtype.char, t))
+            t, arrays = self._state_of(p, group, names)
+            scalars = self._advance(p, group, t)
+            key = be, a.dtype.char, t, scalars
+            n = numbers.get(key)
             if n is None:
                 dtype = _work_dtype(a.dtype)
-                n = numbers[be, a.dtype.char, t] = [
-                    None if v is None else be.number[v, dtype] for v in self._values(group, t)]
+                n = numbers[key] = [None if v is None else be.number[v, dtype]
+                                    for v in self._values(group, t, *scalars)]
             arrays = [a, g._a, *arrays]
+            if not a.ndim:                       # NumPy turns 0-dim results into numbers
+                arrays = [x.reshape(1) for x in arrays]
             chunk = be.chunk
             if a.size <= chunk:
                 self._run(be, arrays, climb, n)
@@ -267,7 +290,18 @@ class Optimizer:
                     self._run(be, [x[i:i + rows] for x in arrays], climb, n)
             bump(p)
 
-    def _state_of(self, p: Tensor, names: tuple[str, ...],
+    def _advance(self, p: Tensor, group: dict[str, Any], t: float) -> tuple[float, ...]:
+        """The scalars of a parameter's state as they were before step t; now they are advanced."""
+        if not self._scalars:
+            return ()
+        held = [self.state[p][name] for name in self._scalars]
+        before = tuple([x.item() for x in held])
+        for x, after in zip(held, self._advanced(group, t, *before)):
+            x._a[...] = after
+            bump(x)
+        return before
+
+    def _state_of(self, p: Tensor, group: dict[str, Any], names: tuple[str, ...],
                   on_device: bool = False) -> tuple[float, list[Any]]:
         """A parameter's step number and the arrays of its state, made where they are missing.
 
@@ -287,10 +321,15 @@ class Optimizer:
                 t = count.item() + 1
                 count._a[...] = t
             bump(state["step"])
+        for name in self._scalars:
+            if name not in state:
+                state[name] = _step_tensor(self._initial(name, group))
+            if on_device:
+                state[name] = state[name].to(p.device, float32)
         for name in names:
             held = state.get(name)
             if held is None:
-                held = state[name] = wrap(p._be.xp.zeros_like(p._a), p._be)
+                held = state[name] = self._made(name, p, group)
                 if not self._counts_steps:
                     t = 1.0
             if held._a.shape != p._a.shape:
@@ -299,6 +338,20 @@ class Optimizer:
                                    "state that was loaded belongs to another model")
             arrays.append(held._a)
         return t, arrays
+
+    def _first_step(self, p: Tensor, group: dict[str, Any]) -> Tensor:
+        """A step count of 0, where a parameter's is kept."""
+        count = _step_tensor(0.0)
+        return count.to(p.device, float32) if counts_on_device(group) else count
+
+    def _made(self, name: str, p: Tensor, group: dict[str, Any]) -> Tensor:
+        """A new state array."""
+        value = self._initial(name, group)
+        like = p._be.xp.zeros_like if value == 0 else p._be.xp.empty_like
+        a = like(p._a)
+        if value != 0:
+            a[...] = value
+        return wrap(a, p._be)
 
     def _run(self, be: Any, arrays: list[Any], climb: bool, n: list[Any]) -> None:
         """The update of a stretch: of the parameter, its gradient and its state."""
@@ -393,7 +446,7 @@ class Optimizer:
         state: defaultdict[Any, Any] = defaultdict(dict)
         for k, v in state_dict["state"].items():
             if k in params:
-                state[params[k]] = _fitted(v, params[k], k in beside)
+                state[params[k]] = _fitted(v, params[k], k in beside, ("step", *self._scalars))
             else:
                 state[k] = v
         self.__setstate__({"state": state, "param_groups": loaded})
@@ -484,7 +537,7 @@ def check_positive(**values: Any) -> None:
             raise ValueError(f"Invalid {'epsilon' if name == 'eps' else name} value: {value}")
 
 
-def number(value: Any) -> float:
+def number(value: Any) -> Any:
     """An option as a Python number: a one-element Tensor is read."""
     return value.item() if isinstance(value, Tensor) else value
 
@@ -495,17 +548,13 @@ def _check_hints(defaults: dict[str, Any]) -> None:
             raise RuntimeError("`fused` does not support `differentiable`")
         if defaults.get("foreach"):
             raise RuntimeError("`fused` and `foreach` cannot be `True` together.")
-    if defaults.get("differentiable"):
-        raise NotImplementedError("optimizers with differentiable=True are not supported: write "
-                                  "the update with tensor operations, and get the gradients by "
-                                  "torch.autograd.grad(create_graph=True)")
 
 
 # Parts of a step ----------------------------------------------------------------------------------
 
 def _decay(group: dict[str, Any]) -> tuple[float | None, float | None]:
     """Which share of p is added to g, and what decoupled decay multiplies p by."""
-    decay = number(group["weight_decay"])
+    decay = number(group.get("weight_decay", 0))
     if decay == 0:
         return None, None
     if group.get("decoupled_weight_decay"):
@@ -570,17 +619,19 @@ def _register(table: HookTable, hook: Callable[..., Any], prepend: bool) -> Remo
     return handle
 
 
-def _fitted(value: Any, p: Tensor, beside: bool, key: Any = None) -> Any:
+def _fitted(value: Any, p: Tensor, beside: bool, scalars: tuple[str, ...], key: Any = None) -> Any:
     """State of a parameter with its tensors in the parameter's dtype, on its device.
 
-    beside: so is its step count, which else is read by the host at each step.
+    beside: so are its step count and scalars, which else are read by the host at each step.
     """
     if isinstance(value, Tensor):
-        if key == "step":
-            return value.to(p.device, float32) if beside else value.to("cpu")
+        if key in scalars and beside:
+            return value.to(p.device, float32)
+        if key in scalars:
+            return value.to("cpu") if key == "step" else value.to("cpu", p.dtype)
         return value.to(p.device, p.dtype) if p.is_floating_point() else value.to(p.device)
     if isinstance(value, dict):
-        return {k: _fitted(v, p, beside, k) for k, v in value.items()}
+        return {k: _fitted(v, p, beside, scalars, k) for k, v in value.items()}
     if isinstance(value, list | tuple):
-        return type(value)(_fitted(v, p, beside) for v in value)
+        return type(value)(_fitted(v, p, beside, scalars) for v in value)
     return value

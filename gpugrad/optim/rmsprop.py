@@ -18,7 +18,7 @@ class RMSprop(Optimizer):
     """
 
     _counts_steps = True
-    _kernel, _neutral = "rmsprop", (0.0,) * 5
+    _file, _kernel, _neutral = "optimizer_rms", "rmsprop", (0.0,) * 5
     _options = {"momentum": 0, "centered": False, "foreach": None, "maximize": False,
                 "differentiable": False, "capturable": False}
 
@@ -37,7 +37,8 @@ class RMSprop(Optimizer):
         return ("square_avg", *(["momentum_buffer"] if group["momentum"] > 0 else []),
                 *(["grad_avg"] if group["centered"] else []))
 
-    def _numbers(self, group: dict[str, Any], t: float) -> tuple[float | None, ...]:
+    def _numbers(self, group: dict[str, Any], t: float,
+                 *scalars: float) -> tuple[float | None, ...]:
         alpha = group["alpha"]
         return (number(group["lr"]), alpha, 1 - alpha, number(group["eps"]),
                 group["momentum"] if group["momentum"] > 0 else None)

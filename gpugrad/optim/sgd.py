@@ -38,7 +38,8 @@ class SGD(Optimizer):
     def _state_names(self, group: dict[str, Any]) -> tuple[str, ...]:
         return ("momentum_buffer",) if group["momentum"] != 0 else ()
 
-    def _numbers(self, group: dict[str, Any], t: float) -> tuple[float | None, ...]:
+    def _numbers(self, group: dict[str, Any], t: float,
+                 *scalars: float) -> tuple[float | None, ...]:
         momentum, dampening = group["momentum"], group["dampening"]
         share = 1 - dampening if dampening and t > 1 else None
         return number(group["lr"]), momentum, share, momentum if group["nesterov"] else None

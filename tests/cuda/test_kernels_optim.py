@@ -36,6 +36,22 @@ CASES: list[tuple[Any, dict[str, Any]]] = [
     (optim.RMSprop, {"alpha": 0.8, "eps": 1e-3, "weight_decay": 0.1, "momentum": 0.7}),
     (optim.RMSprop, {"centered": True, "maximize": True}),
     (optim.RMSprop, {"centered": True, "momentum": 0.5}),
+    (optim.Adamax, {}),
+    (optim.Adamax, {"betas": (0.5, 0.9), "weight_decay": 0.1, "maximize": True}),
+    (optim.NAdam, {}),
+    (optim.NAdam, {"weight_decay": 0.1, "momentum_decay": 0.1, "maximize": True}),
+    (optim.NAdam, {"weight_decay": 0.3, "decoupled_weight_decay": True, "betas": (0.5, 0.9)}),
+    (optim.RAdam, {}),
+    (optim.RAdam, {"betas": (0.5, 0.8), "weight_decay": 0.1, "maximize": True}),
+    (optim.RAdam, {"betas": (0.5, 0.8), "weight_decay": 0.3, "decoupled_weight_decay": True}),
+    (optim.Adagrad, {}),
+    (optim.Adagrad, {"lr_decay": 0.1, "weight_decay": 0.1, "initial_accumulator_value": 0.5}),
+    (optim.Adadelta, {}),
+    (optim.Adadelta, {"rho": 0.5, "weight_decay": 0.1, "maximize": True, "lr": 0.5}),
+    (optim.Rprop, {}),
+    (optim.Rprop, {"etas": (0.4, 1.5), "step_sizes": (0.005, 0.02), "maximize": True}),
+    (optim.ASGD, {}),
+    (optim.ASGD, {"lambd": 0.3, "alpha": 0.5, "t0": 2, "weight_decay": 0.1, "maximize": True}),
 ]
 IDS = [f"{cls.__name__}-{'-'.join(kw) or 'plain'}" for cls, kw in CASES]
 COUNTING = [c for c in CASES if c[0] is not optim.SGD]
@@ -100,7 +116,7 @@ def test_the_kernels_do_what_the_text_does(cls: Any, kw: Any, dtype: Any,
     for p, q in zip(got, want):
         for name, value in theirs.state.get(q, {}).items():
             held = ours.state[p][name]
-            assert held.is_cuda == (name != "step")
+            assert held.is_cuda == (name not in ("step", *cls._scalars))
             close([held], [value], UNTIL[dtype])
 
 
@@ -114,7 +130,8 @@ def test_hundreds_of_steps_stay_together(cls: Any, kw: Any) -> None:
 @pytest.mark.parametrize(("cls", "kw"), COUNTING, ids=lambda v: getattr(v, "__name__", ""))
 def test_counting_on_the_device_gives_the_same(cls: Any, kw: Any, launched: list[str]) -> None:
     want, _ = trained("cpu", cls, kw, 5)
-    got, opt = trained("cuda", cls, {**kw, "capturable": True}, 5)
+    hint = {"fused": True} if cls is optim.Adagrad else {"capturable": True}
+    got, opt = trained("cuda", cls, {**kw, **hint}, 5)
     assert launched == [cls._kernel + "_numbers", cls._kernel] * 5
     close(got, want, 1e-5)
     for state in opt.state.values():
@@ -481,7 +498,7 @@ def test_clip_grad_value(dtype: Any, launched: list[str]) -> None:
 # The struct --------------------------------------------------------------------------------------
 
 def test_the_struct_fits_and_is_as_the_kernels_have_it() -> None:
-    text = kernels.source("optimizer")
+    text = kernels.source("optimizer")          # with the headers it includes
     for name in ("COLUMNS", "MOST", "CHUNK"):
         assert f"#define {name} {getattr(many, name)}\n" in text
     assert many.TENSORS.itemsize == 8 * many.COLUMNS * many.MOST + 8 * many.MOST + \

@@ -24,7 +24,9 @@ from gpugrad.optim.optimizer import (
 
 pytestmark = pytest.mark.usefixtures("on_each_device")
 
-ALL = [optim.SGD, optim.Adam, optim.AdamW, optim.RMSprop]
+ALL = [optim.SGD, optim.Adam, optim.AdamW, optim.RMSprop, optim.Adamax, optim.NAdam, optim.RAdam,
+       optim.Adagrad, optim.Adadelta, optim.Rprop, optim.ASGD]
+FUSED = (optim.SGD, optim.Adam, optim.AdamW, optim.Adagrad)
 
 
 def param(*shape, seed=0, dtype=np.float32):
@@ -83,6 +85,72 @@ def rmsprop(p, g, s, t, lr=1e-2, alpha=0.99, eps=1e-8, weight_decay=0, momentum=
     return p - lr * u
 
 
+def adamax(p, g, s, t, lr=2e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0, sign=1):
+    g = sign * g + weight_decay * p
+    s["m"] = betas[0] * s.get("m", 0) + (1 - betas[0]) * g
+    s["top"] = np.maximum(betas[1] * s.get("top", 0), np.abs(g) + eps)
+    return p - lr / (1 - betas[0] ** t) * s["m"] / s["top"]
+
+
+def nadam(p, g, s, t, lr=2e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0, momentum_decay=4e-3,
+          decoupled_weight_decay=False, sign=1):
+    g = sign * g + (0 if decoupled_weight_decay else weight_decay * p)
+    p = p * (1 - lr * weight_decay) if decoupled_weight_decay else p
+    share, following = (betas[0] * (1 - 0.5 * 0.96 ** (k * momentum_decay)) for k in (t, t + 1))
+    s["product"] = float(np.float32(s.get("product", 1) * share))      # which the state keeps so
+    s["m"] = betas[0] * s.get("m", 0) + (1 - betas[0]) * g
+    s["v"] = betas[1] * s.get("v", 0) + (1 - betas[1]) * g * g
+    scale = np.sqrt(s["v"] / (1 - betas[1] ** t)) + eps
+    ahead = (1 - share) * g / (1 - s["product"])
+    return p - lr * (ahead + following * s["m"] / (1 - s["product"] * following)) / scale
+
+
+def radam(p, g, s, t, lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0,
+          decoupled_weight_decay=False, sign=1):
+    g = sign * g + (0 if decoupled_weight_decay else weight_decay * p)
+    p = p * (1 - lr * weight_decay) if decoupled_weight_decay else p
+    s["m"] = betas[0] * s.get("m", 0) + (1 - betas[0]) * g
+    s["v"] = betas[1] * s.get("v", 0) + (1 - betas[1]) * g * g
+    m, power = s["m"] / (1 - betas[0] ** t), betas[1] ** t
+    top = 2 / (1 - betas[1]) - 1
+    known = top - 2 * t * power / (1 - power)
+    if known <= 5:
+        return p - lr * m
+    r = np.sqrt((known - 4) * (known - 2) * top / ((top - 4) * (top - 2) * known))
+    return p - lr * m * r * np.sqrt(1 - power) / (np.sqrt(s["v"]) + eps)
+
+
+def adagrad(p, g, s, t, lr=1e-2, lr_decay=0, weight_decay=0, initial_accumulator_value=0, eps=1e-10,
+            sign=1):
+    g = sign * g + weight_decay * p
+    s["sum"] = s.get("sum", initial_accumulator_value) + g * g
+    return p - lr / (1 + (t - 1) * lr_decay) * g / (np.sqrt(s["sum"]) + eps)
+
+
+def adadelta(p, g, s, t, lr=1.0, rho=0.9, eps=1e-6, weight_decay=0, sign=1):
+    g = sign * g + weight_decay * p
+    s["g2"] = rho * s.get("g2", 0) + (1 - rho) * g * g
+    d = np.sqrt(s.get("d2", 0) + eps) / np.sqrt(s["g2"] + eps) * g
+    s["d2"] = rho * s.get("d2", 0) + (1 - rho) * d * d
+    return p - lr * d
+
+
+def rprop(p, g, s, t, lr=1e-2, etas=(0.5, 1.2), step_sizes=(1e-6, 50), sign=1):
+    g = sign * g
+    both = g * s.get("last", 0 * g)
+    factor = np.where(both > 0, etas[1], np.where(both < 0, etas[0], 1))
+    s["size"] = np.clip(s.get("size", lr) * factor, *step_sizes)
+    s["last"] = np.where(both < 0, 0, g)
+    return p - np.sign(s["last"]) * s["size"]
+
+
+def asgd(p, g, s, t, lr=1e-2, lambd=1e-4, alpha=0.75, t0=1e6, weight_decay=0, sign=1):
+    g = sign * g + weight_decay * p
+    eta = s.get("eta", float(np.float32(lr)))
+    s["eta"] = float(np.float32(lr / (1 + lambd * lr * t) ** alpha))
+    return p - eta * lambd * p - eta * g
+
+
 CASES = [
     (optim.SGD, sgd, {"lr": 0.05}),
     (optim.SGD, sgd, {"lr": 0.05, "weight_decay": 0.1}),
@@ -102,6 +170,24 @@ CASES = [
     (optim.RMSprop, rmsprop, {"alpha": 0.8, "eps": 1e-3, "weight_decay": 0.1, "momentum": 0.7}),
     (optim.RMSprop, rmsprop, {"centered": True, "maximize": True}),
     (optim.RMSprop, rmsprop, {"centered": True, "momentum": 0.5, "weight_decay": 0.1}),
+    (optim.Adamax, adamax, {}),
+    (optim.Adamax, adamax, {"betas": (0.5, 0.9), "weight_decay": 0.1, "maximize": True}),
+    (optim.NAdam, nadam, {}),
+    (optim.NAdam, nadam, {"weight_decay": 0.1, "momentum_decay": 0.1}),
+    (optim.NAdam, nadam, {"weight_decay": 0.1, "decoupled_weight_decay": True, "maximize": True}),
+    (optim.RAdam, radam, {}),
+    (optim.RAdam, radam, {"betas": (0.5, 0.8), "weight_decay": 0.1, "maximize": True}),
+    (optim.RAdam, radam, {"betas": (0.5, 0.8), "weight_decay": 0.3,
+                          "decoupled_weight_decay": True}),
+    (optim.Adagrad, adagrad, {}),
+    (optim.Adagrad, adagrad, {"lr_decay": 0.1, "weight_decay": 0.1, "maximize": True,
+                              "initial_accumulator_value": 0.5}),
+    (optim.Adadelta, adadelta, {}),
+    (optim.Adadelta, adadelta, {"rho": 0.5, "weight_decay": 0.1, "maximize": True, "lr": 0.5}),
+    (optim.Rprop, rprop, {}),
+    (optim.Rprop, rprop, {"etas": (0.4, 1.5), "step_sizes": (0.005, 0.02), "maximize": True}),
+    (optim.ASGD, asgd, {}),
+    (optim.ASGD, asgd, {"lambd": 0.3, "alpha": 0.5, "weight_decay": 0.1, "maximize": True}),
 ]
 IDS = [f"{c[0].__name__}-{'-'.join(c[2]) or 'plain'}" for c in CASES]
 
@@ -126,7 +212,8 @@ def test_formula(cls, formula, kw, dtype):
         np.testing.assert_allclose(p.detach().numpy(), e, rtol=tol, atol=tol)
     for p in params:
         for name, value in opt.state.get(p, {}).items():
-            assert value._a.dtype == (np.float32 if name == "step" else dtype), name
+            scalar = name in ("step", *cls._scalars)
+            assert value._a.dtype == (np.float32 if scalar else dtype), name
 
 
 @pytest.mark.parametrize(("cls", "formula", "kw"), CASES, ids=IDS)
@@ -156,10 +243,10 @@ def test_float16_is_updated_in_float32(cls):
     opt = cls([p], lr=0.01)
     p.grad = torch.from_numpy(np.full(64, 1e-4, np.float16))
     opt.step()
-    # Squared in float16 this gradient is 0, and Adam and RMSprop divide by 0.
+    # Squared in float16 this gradient is 0, and those that divide by its size divide by 0.
     after = p.detach().numpy()
     assert after.dtype == np.float16 and np.isfinite(after).all()
-    if cls is not optim.SGD:
+    if cls not in (optim.SGD, optim.ASGD, optim.RAdam, optim.Adadelta):
         assert (after.astype(np.float32) < before - 0.005).all()
 
 
@@ -200,7 +287,7 @@ def test_parameters_without_gradient_are_left_alone(cls):
     before, ptr = q.detach().clone(), q.data_ptr()
     opt.step()
     assert torch.equal(before, q.detach()) and q.data_ptr() == ptr
-    assert set(opt.state) == {p}
+    assert set(opt.state) == ({p, q} if cls is optim.Adagrad else {p})
 
 
 @pytest.mark.parametrize("cls", ALL)
@@ -212,7 +299,8 @@ def test_a_device_says_how_much_it_takes_at_a_time(cls, monkeypatch):
     monkeypatch.setitem(backend._made, where, be)
     p = param(300, 300)
     q = Parameter(wrap(p._a.copy(), be))
-    a, b = cls([p], weight_decay=0.1), cls([q], weight_decay=0.1)
+    decay = {} if cls is optim.Rprop else {"weight_decay": 0.1}
+    a, b = cls([p], **decay), cls([q], **decay)
     for t in (1, 2):
         g, = give_grads([p], t)
         q.grad = wrap(g.astype(np.float32), be)
@@ -223,7 +311,8 @@ def test_a_device_says_how_much_it_takes_at_a_time(cls, monkeypatch):
     saved = copy.deepcopy(a.state_dict())
     b.load_state_dict(saved)
     for name, value in b.state.get(q, {}).items():
-        assert value.device == (torch.device("cpu") if name == "step" else where)
+        on_host = name in ("step", *cls._scalars)
+        assert value.device == (torch.device("cpu") if on_host else where)
 
 
 def test_sgd_without_momentum_keeps_no_state():
@@ -238,13 +327,13 @@ def test_sgd_without_momentum_keeps_no_state():
 @pytest.mark.cpu_only
 def test_infinite_gradients_raise_no_warnings(cls):
     p = param(3)
-    opt = cls([p], weight_decay=0.1)
+    opt = cls([p], **({} if cls is optim.Rprop else {"weight_decay": 0.1}))
     p.grad = torch.tensor([float("inf"), float("nan"), 3e38])
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         opt.step()
         opt.step()
-    assert not torch.isfinite(p.detach()[:2]).any()
+    assert not torch.isfinite(p.detach()[int(cls is optim.Rprop):2]).any()   # Rprop takes signs
 
 
 # Groups -------------------------------------------------------------------------------------------
@@ -366,15 +455,16 @@ def test_bad_options(cls, kw, match):
 
 @pytest.mark.parametrize("cls", ALL)
 def test_hints(cls):
-    fused = {} if cls is optim.RMSprop else {"fused": True}
+    fused = {"fused": True} if cls in FUSED else {}
     for kw in ({"foreach": True}, {"foreach": False}, fused):
         p = param(2)
         give_grads([p], 1)
         opt = cls([p], **kw)
         opt.step()
         assert all(opt.defaults[k] == v for k, v in kw.items())
-    bad(NotImplementedError, "differentiable=True", lambda: cls([param(1)], differentiable=True))
     if fused:
+        bad(RuntimeError, "`fused` does not support `differentiable`",
+            lambda: cls([param(1)], fused=True, differentiable=True))
         bad(RuntimeError, "`fused` and `foreach` cannot be `True` together",
             lambda: cls([param(1)], fused=True, foreach=True))
 
