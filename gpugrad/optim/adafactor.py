@@ -7,7 +7,8 @@ from typing import Any
 from gpugrad._tensor import Tensor
 from gpugrad.autograd.grad_mode import enable_grad, no_grad
 from gpugrad.dtypes import finfo
-from gpugrad.optim.optimizer import Optimizer, ParamsT, number
+from gpugrad.optim.optimizer import Optimizer, ParamsT
+from gpugrad.optim.options import number
 
 
 class Adafactor(Optimizer):

@@ -4,7 +4,8 @@ from __future__ import annotations
 from typing import Any
 
 from gpugrad._tensor import Tensor
-from gpugrad.optim.optimizer import Optimizer, ParamsT, check_lr, check_positive, number
+from gpugrad.optim.optimizer import Optimizer, ParamsT
+from gpugrad.optim.options import check_lr, check_positive, number
 
 
 class Adagrad(Optimizer):

@@ -5,7 +5,8 @@ import math
 from typing import Any
 
 from gpugrad._tensor import Tensor
-from gpugrad.optim.optimizer import Optimizer, ParamsT, check_lr, check_positive, number
+from gpugrad.optim.optimizer import Optimizer, ParamsT
+from gpugrad.optim.options import check_betas, check_lr, check_positive, number
 
 
 class Adam(Optimizer):
@@ -79,13 +80,6 @@ class Adam(Optimizer):
         xp.divide(m, u, out=u)
         u *= rate
         p -= u
-
-
-def check_betas(betas: tuple[Any, Any]) -> None:
-    """Raise ValueError unless both are at least 0 and below 1."""
-    for i in (0, 1):
-        if not 0.0 <= betas[i] < 1.0:
-            raise ValueError(f"Invalid beta parameter at index {i}: {betas[i]}")
 
 
 def _check_kind(betas: tuple[Any, Any], foreach: bool) -> None:

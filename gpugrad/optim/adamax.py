@@ -3,8 +3,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from gpugrad.optim.adam import check_betas
-from gpugrad.optim.optimizer import Optimizer, ParamsT, check_lr, check_positive, number
+from gpugrad.optim.optimizer import Optimizer, ParamsT
+from gpugrad.optim.options import check_betas, check_lr, check_positive, number
 
 
 class Adamax(Optimizer):

@@ -9,7 +9,8 @@ from gpugrad._tensor import Tensor
 from gpugrad.autograd.grad_mode import enable_grad, no_grad
 from gpugrad.functions.shape import cat
 from gpugrad.optim.line_search import Point, strong_wolfe
-from gpugrad.optim.optimizer import Optimizer, ParamsT, check_lr, number
+from gpugrad.optim.optimizer import Optimizer, ParamsT
+from gpugrad.optim.options import check_lr, number
 
 
 class LBFGS(Optimizer):

@@ -9,7 +9,8 @@ from typing import Any
 from gpugrad import dtypes
 from gpugrad._tensor import Tensor
 from gpugrad.autograd.grad_mode import enable_grad, no_grad
-from gpugrad.optim.optimizer import Optimizer, ParamsT, number
+from gpugrad.optim.optimizer import Optimizer, ParamsT
+from gpugrad.optim.options import number
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from gpugrad.optim.adam import check_betas
-from gpugrad.optim.optimizer import Optimizer, ParamsT, check_lr, check_positive, number
+from gpugrad.optim.optimizer import Optimizer, ParamsT
+from gpugrad.optim.options import check_betas, check_lr, check_positive, number
 
 
 class NAdam(Optimizer):

@@ -25,6 +25,7 @@ from gpugrad.backend import cpu
 from gpugrad.dtypes import FLOATING, float32, get_default_dtype, type_name
 from gpugrad.optim import recorded
 from gpugrad.optim.fused import counts_on_device, step_together
+from gpugrad.optim.options import check_hints, decay_of, number
 
 ParamsT: TypeAlias = Iterable[Tensor] | Iterable[dict[str, Any]] | Iterable[tuple[str, Tensor]]
 
@@ -110,7 +111,7 @@ class Optimizer:
         if isinstance(params, Tensor):
             raise TypeError("params argument given to the optimizer should be an iterable of "
                             f"Tensors or dicts, but got {_typename(params)}")
-        _check_hints(defaults)
+        check_hints(defaults)
         if defaults.get("fused"):
             self._step_supports_amp_scaling = True
         self.defaults = defaults
@@ -204,7 +205,7 @@ class Optimizer:
     def _values(self, group: dict[str, Any], t: float,
                 *scalars: float) -> tuple[float | None, ...]:
         """All constants of a step: those of weight decay, then the algorithm's own."""
-        return *_decay(group), *self._numbers(group, t, *scalars)
+        return *decay_of(group), *self._numbers(group, t, *scalars)
 
     def _flags(self, group: dict[str, Any]) -> tuple[bool, ...]:
         """What the kernel must know besides numbers."""
@@ -520,47 +521,7 @@ def register_optimizer_step_post_hook(hook: Callable[..., Any]) -> RemovableHand
     return _global_post.register(hook)
 
 
-# Checks of constructor arguments ------------------------------------------------------------------
-
-def check_lr(lr: Any, nan: bool = False) -> None:
-    """Raise ValueError unless ``lr`` is one number, at least 0; with ``nan``, NaN may pass."""
-    if isinstance(lr, Tensor) and lr.numel() != 1:
-        raise ValueError("Tensor lr must be 1-element")
-    if lr < 0.0 if nan else not 0.0 <= lr:
-        raise ValueError(f"Invalid learning rate: {lr}")
-
-
-def check_positive(**values: Any) -> None:
-    """Raise ValueError, in PyTorch's words, for a value that is below 0 or NaN."""
-    for name, value in values.items():
-        if not 0.0 <= value:
-            raise ValueError(f"Invalid {'epsilon' if name == 'eps' else name} value: {value}")
-
-
-def number(value: Any) -> Any:
-    """An option as a Python number: a one-element Tensor is read."""
-    return value.item() if isinstance(value, Tensor) else value
-
-
-def _check_hints(defaults: dict[str, Any]) -> None:
-    if defaults.get("fused"):
-        if defaults.get("differentiable"):
-            raise RuntimeError("`fused` does not support `differentiable`")
-        if defaults.get("foreach"):
-            raise RuntimeError("`fused` and `foreach` cannot be `True` together.")
-
-
 # Parts of a step ----------------------------------------------------------------------------------
-
-def _decay(group: dict[str, Any]) -> tuple[float | None, float | None]:
-    """Which share of p is added to g, and what decoupled decay multiplies p by."""
-    decay = number(group.get("weight_decay", 0))
-    if decay == 0:
-        return None, None
-    if group.get("decoupled_weight_decay"):
-        return None, 1 - number(group["lr"]) * decay
-    return decay, None
-
 
 def _work_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
     """The dtype of the arithmetic: float16 is updated in float32."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from gpugrad.optim.adam import check_betas
-from gpugrad.optim.optimizer import Optimizer, ParamsT, check_lr, check_positive, number
+from gpugrad.optim.optimizer import Optimizer, ParamsT
+from gpugrad.optim.options import check_betas, check_lr, check_positive, number
 
 
 class RAdam(Optimizer):

@@ -3,7 +3,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from gpugrad.optim.optimizer import Optimizer, ParamsT, check_lr, number
+from gpugrad.optim.optimizer import Optimizer, ParamsT
+from gpugrad.optim.options import check_lr, number
 
 
 class Rprop(Optimizer):

@@ -1,0 +1,51 @@
+"""The options of an optimizer: what they may be, and what they mean in a step."""
+from __future__ import annotations
+
+from typing import Any
+
+from gpugrad._tensor import Tensor
+
+
+def check_lr(lr: Any, nan: bool = False) -> None:
+    """Raise ValueError unless ``lr`` is one number, at least 0; with ``nan``, NaN may pass."""
+    if isinstance(lr, Tensor) and lr.numel() != 1:
+        raise ValueError("Tensor lr must be 1-element")
+    if lr < 0.0 if nan else not 0.0 <= lr:
+        raise ValueError(f"Invalid learning rate: {lr}")
+
+
+def check_positive(**values: Any) -> None:
+    """Raise ValueError, in PyTorch's words, for a value that is below 0 or NaN."""
+    for name, value in values.items():
+        if not 0.0 <= value:
+            raise ValueError(f"Invalid {'epsilon' if name == 'eps' else name} value: {value}")
+
+
+def number(value: Any) -> Any:
+    """An option as a Python number: a one-element Tensor is read."""
+    return value.item() if isinstance(value, Tensor) else value
+
+
+def check_hints(defaults: dict[str, Any]) -> None:
+    if defaults.get("fused"):
+        if defaults.get("differentiable"):
+            raise RuntimeError("`fused` does not support `differentiable`")
+        if defaults.get("foreach"):
+            raise RuntimeError("`fused` and `foreach` cannot be `True` together.")
+
+
+def check_betas(betas: tuple[Any, Any]) -> None:
+    """Raise ValueError unless both are at least 0 and below 1."""
+    for i in (0, 1):
+        if not 0.0 <= betas[i] < 1.0:
+            raise ValueError(f"Invalid beta parameter at index {i}: {betas[i]}")
+
+
+def decay_of(group: dict[str, Any]) -> tuple[float | None, float | None]:
+    """Which share of p is added to g, and what decoupled decay multiplies p by."""
+    decay = number(group.get("weight_decay", 0))
+    if decay == 0:
+        return None, None
+    if group.get("decoupled_weight_decay"):
+        return None, 1 - number(group["lr"]) * decay
+    return decay, None
