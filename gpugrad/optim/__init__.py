@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 from gpugrad.optim import lr_scheduler as lr_scheduler
+from gpugrad.optim import swa_utils as swa_utils
 from gpugrad.optim.adadelta import Adadelta as Adadelta
 from gpugrad.optim.adafactor import Adafactor as Adafactor
 from gpugrad.optim.adagrad import Adagrad as Adagrad
