@@ -4,6 +4,7 @@
 """
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from gpugrad import autograd as autograd
@@ -95,14 +96,35 @@ inf, nan, pi, e = _dtypes.INF, _dtypes.NAN, _dtypes.PI, _dtypes.E
 newaxis = None
 
 # Imported when first used: a program that needs none of them starts faster.
-_LAZY = ("nn", "optim", "utils", "cuda", "backends", "serialization", "special", "linalg", "fft",
-         "func", "random", "storage")
-_IN_SERIALIZATION = ("load", "save")
-_IN_STORAGE = ("TypedStorage", "UntypedStorage")
+_LAZY = ("nn", "optim", "amp", "utils", "cuda", "backends", "serialization", "special", "linalg",
+         "fft", "func", "random", "storage", "cpu", "settings", "distributions",
+         "_C", "__config__", "_dynamo", "_jit_internal", "accelerator", "ao", "compiler",
+         "distributed", "fx", "hub", "jit", "library", "multiprocessing", "onnx", "overrides",
+         "profiler", "quantization", "sparse", "testing", "types", "version")
+# Names of this namespace that stand in such a module.
+_ELSEWHERE = {name: module for module, names in {
+    "amp": "autocast GradScaler",
+    "amp.autocast_mode":
+        "clear_autocast_cache get_autocast_cpu_dtype get_autocast_dtype get_autocast_gpu_dtype "
+        "is_autocast_cache_enabled is_autocast_cpu_enabled is_autocast_enabled "
+        "set_autocast_cache_enabled set_autocast_cpu_dtype set_autocast_cpu_enabled "
+        "set_autocast_dtype set_autocast_enabled set_autocast_gpu_dtype",
+    "autograd.anomaly_mode":
+        "is_anomaly_check_nan_enabled is_anomaly_enabled set_anomaly_enabled",
+    "assertions":
+        "_assert _check _check_index _check_is_size _check_not_implemented _check_tensor_all "
+        "_check_type _check_value _check_with",
+    "compiler": "compile",
+    "func": "vmap",
+    "serialization": "load save",
+    "storage": "TypedStorage UntypedStorage",
+}.items() for name in names.split()}
 
 if TYPE_CHECKING:
+    from gpugrad import amp as amp
     from gpugrad import backends as backends
     from gpugrad import cuda as cuda
+    from gpugrad import distributions as distributions
     from gpugrad import fft as fft
     from gpugrad import func as func
     from gpugrad import linalg as linalg
@@ -111,6 +133,8 @@ if TYPE_CHECKING:
     from gpugrad import serialization as serialization
     from gpugrad import special as special
     from gpugrad import utils as utils
+    from gpugrad.amp import GradScaler as GradScaler
+    from gpugrad.amp import autocast as autocast
     from gpugrad.func import vmap as vmap
     from gpugrad.random import Generator as Generator
     from gpugrad.random import default_generator as default_generator
@@ -142,26 +166,19 @@ else:
             globals()[name] = function
             return function
         if name in _LAZY:
-            from importlib import import_module
             return import_module("gpugrad." + name)
         if name.endswith("Tensor"):
             from gpugrad.tensor_types import CPU_TYPES
             if name in CPU_TYPES:
                 return CPU_TYPES[name]
-        if name == "vmap":
-            from gpugrad.func import vmap
-            return vmap
-        if name in _IN_STORAGE:
-            from gpugrad import storage
-            return getattr(storage, name)
-        if name in _IN_SERIALIZATION:
-            from gpugrad import serialization
-            return getattr(serialization, name)
+        if name in _ELSEWHERE:
+            return getattr(import_module("gpugrad." + _ELSEWHERE[name]), name)
         if name == "__all__":                    # for ``from gpugrad import *``
             return [word for word in __dir__() if not word.startswith("_")]
-        raise AttributeError(f"module 'gpugrad' has no attribute '{name}'")
+        raise AttributeError(f"module 'gpugrad' has no attribute '{name}'"
+                             + _methods.why_not(name))
 
     def __dir__() -> list[str]:
         from gpugrad.tensor_types import CPU_TYPES
         return sorted({*globals(), *CPU_TYPES, *_methods.FUNCTIONS, *_methods.TORCH_ONLY, *_LAZY,
-                       *_IN_SERIALIZATION, *_IN_STORAGE, "vmap"})
+                       *_ELSEWHERE})

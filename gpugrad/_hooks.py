@@ -16,6 +16,8 @@ class RemovableHandle:
 
     def __init__(self, table: Any, *, extra_dict: Any = None) -> None:
         self.id = next(self._next_id)
+        while self.id in table:                  # hooks of a module that was unpickled
+            self.id = next(self._next_id)
         self._tables = [weakref.ref(t) for t in (table, *_listed(extra_dict))]
 
     def remove(self) -> None:
@@ -23,6 +25,10 @@ class RemovableHandle:
             table = ref()
             if table is not None:
                 table.pop(self.id, None)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A copy belongs to the copies of the tables."""
+        return _restored, ([ref() for ref in self._tables], self.id)
 
     def __enter__(self) -> RemovableHandle:
         return self
@@ -40,6 +46,12 @@ class HookTable(dict[int, Any]):
         handle = RemovableHandle(self)
         self[handle.id] = hook
         return handle
+
+
+def _restored(tables: list[Any], i: int) -> RemovableHandle:
+    handle = object.__new__(RemovableHandle)
+    handle.id, handle._tables = i, [weakref.ref(t) for t in tables if t is not None]
+    return handle
 
 
 def _listed(x: Any) -> list[Any]:

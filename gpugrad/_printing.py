@@ -48,7 +48,7 @@ def tensor_text(array: Any, dtype: dtypes.dtype, device: str | None = None,
     """The repr of a tensor: ``tensor([1., 2.], requires_grad=True)``.
 
     Args:
-        array: its elements, a NumPy array.
+        array: its elements, a NumPy array; for device "meta" an array that has none.
         dtype: shown unless a tensor of such numbers would have it anyway.
         device: shown unless None.
         grad_fn: the name of the node that made it, if any.
@@ -59,11 +59,15 @@ def tensor_text(array: Any, dtype: dtypes.dtype, device: str | None = None,
     suffixes = []
     if device is not None:
         suffixes.append(f"device='{device}'")
-    if array.size == 0:
+    if device == "meta":
+        body = "..."
+        suffixes.append(f"size={array.shape}")
+        plain: tuple[dtypes.dtype, ...] = (default,)
+    elif array.size == 0:
         body = "[]"
         if array.ndim != 1:
             suffixes.append(f"size={array.shape}")
-        plain: tuple[dtypes.dtype, ...] = (default,)
+        plain = (default,)
     else:
         body = _body(array, len(prefix))
         plain = (default, default.to_complex(), dtypes.int64, dtypes.bool)

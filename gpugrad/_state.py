@@ -10,17 +10,33 @@ class _State(threading.local):
     inference = False
     recording = True        # grad and not inference: whether ops make nodes
     device: Any = None      # the device of tensors made without one; None means cpu
+    devices_before: Any = None              # those that ``with device`` blocks restore, as pairs
+    saving: Any = None      # (pack hook, unpack hook) of saved tensors: see autograd/saved.py
+    saving_disabled: str | None = None      # the error for who sets such hooks
+    autocast: Any = None    # its switches: see amp/autocast_mode.py
+    casting: Any = None     # autocast's conversions: see autograd/casting.py
+    sweep: Any = None       # the backward under way: see autograd/engine.py
 
 
 state = _State()
 
-# How many threads have recording switched off, or inference mode on. While it is 0 no op reads its
-# thread's own flags, which would cost 70 ns a call.
+# How many threads have recording off, or inference mode, autocast or hooks on saved tensors on;
+# anomaly detection counts as one more. While it is 0 no op reads its thread's own flags, which
+# would cost 70 ns a call.
 off = [0]
 
 # Whether gradients may be complex: see autograd/conjugate.py.
 complex_gradients = [False]
+
+# What anomaly detection does with new nodes, None while it is off: see autograd/anomaly_mode.py.
+anomaly: list[Any] = [None]
 _lock = threading.Lock()
+
+
+def count_off(by: int) -> None:
+    """One thread more, or less, whose flags must be read."""
+    with _lock:
+        off[0] += by
 
 
 def switch(grad: bool, inference: bool) -> tuple[bool, bool]:
@@ -28,7 +44,6 @@ def switch(grad: bool, inference: bool) -> tuple[bool, bool]:
     before = state.grad, state.inference
     was_off, is_off = before != (True, False), not grad or inference
     if was_off != is_off:
-        with _lock:
-            off[0] += 1 if is_off else -1
+        count_off(1 if is_off else -1)
     state.grad, state.inference, state.recording = grad, inference, grad and not inference
     return before

@@ -162,11 +162,17 @@ class Tensor:
         if len(args) == 1 and isinstance(args[0], str | float):
             raise TypeError(f"new(): data must be a sequence (got {type(args[0]).__name__}); use "
                             "torch.tensor() for a number")
-        be, dtype = get(device), dtypes.default_np()
+        # it follows neither set_default_device nor `with device`, as in PyTorch
+        be, dtype = cpu if device is None else get(device), dtypes.default_np()
         if len(args) == 1 and isinstance(args[0], Tensor):
             return wrap_as(cls, args[0]._a, args[0]._be)
         if len(args) == 1 and not isinstance(args[0], int | Size):
-            return wrap_as(cls, be.from_host(np.asarray(args[0], dtype)), be)
+            try:
+                data = np.asarray(args[0], dtype)
+            except ValueError as e:
+                raise ValueError("expected sequence of one length at each dim: "
+                                 f"{e}") from None
+            return wrap_as(cls, be.from_host(data), be)
         shape = args[0] if len(args) == 1 and isinstance(args[0], Size) else args or (0,)
         return wrap_as(cls, be.empty(tuple(shape), dtype), be)
 
@@ -243,6 +249,9 @@ class Tensor:
         self._edge = LEAF if on else None
 
     def requires_grad_(self, requires_grad: bool = True) -> Tensor:
+        if not isinstance(requires_grad, bool):
+            raise TypeError("requires_grad_(): argument 'requires_grad' (position 1) must be bool, "
+                            f"not {type(requires_grad).__name__}")
         self.requires_grad = requires_grad
         return self
 
@@ -317,6 +326,8 @@ class Tensor:
     def _of_dim(self, values: tuple[int, ...], dim: int) -> int:
         """One of the values that there are for each dim."""
         n = len(values)
+        if not hasattr(dim, "__index__"):
+            raise TypeError(f"argument 'dim' (position 1) must be int, not {type(dim).__name__}")
         if n == 0:
             raise IndexError(f"Dimension specified as {dim} but tensor has no dimensions")
         if not -n <= dim < n:
@@ -359,8 +370,15 @@ class Tensor:
 
     def stride(self, dim: int | None = None) -> Any:
         """Steps in elements from one index to the next, for all dimensions or one."""
-        steps = tuple(s // self._a.dtype.itemsize for s in self._a.strides)
-        return steps if dim is None else self._of_dim(steps, dim)
+        a = self._a
+        steps = [s // a.dtype.itemsize for s in a.strides]
+        if 0 in steps:                           # of dims of 1, and of no elements, NumPy's is 0
+            after, empty = 1, not a.size and not any(steps)
+            for d in range(a.ndim - 1, -1, -1):
+                if steps[d] == 0 and (empty or a.shape[d] == 1):
+                    steps[d] = after
+                after = steps[d] * max(a.shape[d], 1)
+        return tuple(steps) if dim is None else self._of_dim(tuple(steps), dim)
 
     def data_ptr(self) -> int:
         """The address of the first element, in the device's memory."""
@@ -395,7 +413,11 @@ class Tensor:
     def is_cpu(self) -> bool:
         return self._be.device.type == "cpu"
 
-    is_sparse = is_quantized = is_meta = is_mps = is_mkldnn = False
+    @property
+    def is_meta(self) -> bool:
+        return self._be.device.type == "meta"
+
+    is_sparse = is_quantized = is_mps = is_mkldnn = False
 
     def get_device(self) -> int:
         """The index of the CUDA device, -1 for the CPU."""
@@ -408,7 +430,7 @@ class Tensor:
         if self._a.size != 1:
             raise RuntimeError(f"a Tensor with {self._a.size} elements cannot be converted to "
                                "Scalar")
-        return self._be.to_host(self._a).item()
+        return self._be.read(self._a)
 
     def tolist(self) -> Any:
         """Nested lists of Python numbers; a number for a 0-dim tensor."""
@@ -442,7 +464,7 @@ class Tensor:
         if n != 1:
             raise RuntimeError("Boolean value of Tensor with no values is ambiguous" if n == 0 else
                                "Boolean value of Tensor with more than one value is ambiguous")
-        return bool(self._be.to_host(self._a).item())
+        return bool(self._be.read(self._a))
 
     def _number(self) -> Any:
         if self._a.size != 1:
@@ -451,10 +473,18 @@ class Tensor:
         return self.item()
 
     def __float__(self) -> float:
-        return float(self._number())
+        return float(self._real_number("double"))
 
     def __int__(self) -> int:
-        return int(self._number())
+        return int(self._real_number("int64_t"))
+
+    def _real_number(self, name: str) -> Any:
+        value = self._number()
+        if isinstance(value, complex):
+            if value.imag:
+                raise RuntimeError(f"value cannot be converted to type {name} without overflow")
+            return value.real
+        return value
 
     def __complex__(self) -> complex:
         return complex(self._number())
@@ -475,11 +505,12 @@ class Tensor:
     def __repr__(self, *, tensor_contents: Any = None) -> str:
         node = self.grad_fn
         device = None if self.is_cpu else str(self.device)
-        return tensor_text(self._be.to_host(self._a), self.dtype, device,
+        contents = self._a if self.is_meta else self._be.to_host(self._a)
+        return tensor_text(contents, self.dtype, device,
                            None if node is None else type(node).__name__, self._edge is LEAF)
 
     def __format__(self, spec: str) -> str:
-        if self._a.ndim == 0 and self._a.dtype.kind != "c":
+        if self._a.ndim == 0 and self._a.dtype.kind != "c" and not self.is_meta:
             return self.item().__format__(spec)
         return object.__format__(self, spec)
 

@@ -31,6 +31,8 @@ from gpugrad.factory import (
 )
 from gpugrad.parsing import array_of, check_array, is_device_array
 
+_NOT_GIVEN: Any = object()
+
 # From data ---------------------------------------------------------------------------------------
 
 
@@ -334,20 +336,20 @@ def empty_permuted(size: Any, physical_layout: Any, *, dtype: Any = None, layout
 # Numbers in a row --------------------------------------------------------------------------------
 
 @placed
-def arange(start: Any = None, end: Any = None, step: Any = 1, *, out: Any = None, dtype: Any = None,
-           layout: Any = None, device: Any = None, pin_memory: bool = False,
+def arange(start: Any = _NOT_GIVEN, end: Any = _NOT_GIVEN, step: Any = 1, *, out: Any = None,
+           dtype: Any = None, layout: Any = None, device: Any = None, pin_memory: bool = False,
            requires_grad: bool = False) -> Tensor:
     """start, start + step, ... up to but without end: ``arange(5)``, ``arange(1, 5)``.
 
     int64 if all three are integers, else the default dtype.
     """
     be = begin("arange", dtype, device, out, layout)[0]
-    if start is None and end is None:
+    if start is _NOT_GIVEN and end is _NOT_GIVEN:
         raise TypeError("arange() received an invalid combination of arguments - got (): it takes "
                         "(end), (start, end) or (start, end, step)")
-    if end is None:
+    if end is _NOT_GIVEN:
         start, end = 0, number("arange", "end", 1, start)
-    start = number("arange", "start", 1, 0 if start is None else start)
+    start = number("arange", "start", 1, 0 if start is _NOT_GIVEN else start)
     end, step = number("arange", "end", 2, end), number("arange", "step", 3, step)
     whole = all(isinstance(v, int) for v in (start, end, step))
     d = dtype_of("arange", dtype, dtypes.int64.np if whole else dtypes.default_np())
@@ -465,6 +467,8 @@ def logspace(start: Any, end: Any, steps: int, base: float = 10.0, *, out: Any =
         d = _of_complex_ends("logspace", dtype, d)
     if d.kind == "b":
         raise NotImplementedError('"logspace_cpu" not implemented for \'Bool\'')
+    if isinstance(base, str) or not hasattr(base, "__float__"):
+        raise TypeError(f"logspace(): argument 'base' must be float, not {type(base).__name__}")
     wide = np.complex128 if d.kind == "c" else np.float64
     first, last = (wide(scalar_of(v, d)) for v in (start, end))
     x = wide(base) ** _spaced(be, first, last, steps, wide)

@@ -16,7 +16,7 @@ class device:
     As a context manager it is the device of tensors that are made without one.
     """
 
-    __slots__ = ("_before", "index", "type")
+    __slots__ = ("index", "type")
     type: str
     index: int | None
 
@@ -52,12 +52,13 @@ class device:
         return device, (self.type, self.index)
 
     def __enter__(self) -> device:
-        self._before = state.device
+        # One object may be entered twice, and by several threads: each thread keeps its own list.
+        state.devices_before = (state.device, state.devices_before)
         state.device = self
         return self
 
     def __exit__(self, *exc: object) -> None:
-        state.device = self._before
+        state.device, state.devices_before = state.devices_before
 
 
 def _parse(text: str, index: int | None) -> tuple[str, int | None]:

@@ -48,6 +48,9 @@ class dtype:
         return _BY_NAME[{"complex64": "float32", "complex128": "float64"}.get(self.name, self.name)]
 
     def to_complex(self) -> dtype:
+        if not (self.is_floating_point or self.is_complex):
+            raise RuntimeError(f"Unknown Complex ScalarType for {type_name(self.np)}: only "
+                               "floating-point dtypes have one")
         return _BY_NAME[{"bfloat16": "complex64", "float32": "complex64",
                          "float64": "complex128"}.get(self.name, self.name)]
 
@@ -215,8 +218,8 @@ def promote(*operands: Any) -> np.dtype[Any]:
     out: np.dtype[Any] | None = None
     for d in ranks:
         if d is not None and (out is None or category(d) > category(out)):
-            if out is not None and d.kind == "c" and out == float64.np:
-                d = complex128.np
+            if out is not None and d.kind == "c" and category(out) == 2:
+                d = (complex128 if out == float64.np else complex64).np
             out = d
     assert out is not None
     return out
@@ -241,6 +244,12 @@ class finfo:
                 builtins.float(v) for v in (info.eps, info.max, info.tiny, info.resolution))
         self.min, self.smallest_normal = -self.max, self.tiny
 
+    def __eq__(self, other: object) -> builtins.bool:
+        return isinstance(other, finfo) and self.dtype == other.dtype
+
+    def __hash__(self) -> builtins.int:
+        return hash(self.dtype)
+
     def __repr__(self) -> str:
         return (f"finfo(resolution={self.resolution:g}, min={self.min:g}, max={self.max:g}, "
                 f"eps={self.eps:g}, smallest_normal={self.tiny:g}, tiny={self.tiny:g}, "
@@ -257,12 +266,20 @@ class iinfo:
     """The limits of an integer dtype: bits, max, min."""
 
     def __init__(self, type: dtype) -> None:
+        if type is bool:
+            raise TypeError("torch.bool is not supported by torch.iinfo")
         if type.is_floating_point or type.is_complex:
             raise TypeError(f"torch.iinfo() requires an integer input type. "
                             f"Use torch.finfo to handle '{type}'")
         info = np.iinfo(type.np)
         self.bits, self.dtype = info.bits, type.name
         self.max, self.min = builtins.int(info.max), builtins.int(info.min)
+
+    def __eq__(self, other: object) -> builtins.bool:
+        return isinstance(other, iinfo) and self.dtype == other.dtype
+
+    def __hash__(self) -> builtins.int:
+        return hash(self.dtype)
 
     def __repr__(self) -> str:
         return f"iinfo(min={self.min:g}, max={self.max:g}, dtype={self.dtype})"

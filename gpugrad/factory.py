@@ -14,6 +14,7 @@ from gpugrad._state import state
 from gpugrad._tensor import Tensor, wrap
 from gpugrad.autograd.out import into
 from gpugrad.backend import Backend, cpu, get, several
+from gpugrad.layouts import memory_order as memory_order
 
 # As PyTorch's messages name the types of numbers.
 _C_NAMES = {"uint8": "uint8_t", "uint16": "uint16_t", "uint32": "uint32_t", "uint64": "uint64_t",
@@ -120,6 +121,9 @@ def check_options(name: str, out: Any = None, layout: Any = None) -> None:
     if out is not None:
         raise NotImplementedError(f"{name}(out=) is not supported: assign the result, as in "
                                   f"out.copy_(torch.{name}(...))")
+    if layout is not None and not isinstance(layout, layouts.layout):
+        raise TypeError(f"{name}(): argument 'layout' must be torch.layout, not "
+                        f"{type(layout).__name__}")
     if layout is not None and layout is not layouts.strided:
         raise NotImplementedError(f"{name}(layout={layout}) is not supported: tensors are strided")
 
@@ -175,6 +179,9 @@ def finish(a: Any, be: Backend, requires_grad: bool = False, pin: bool = False) 
         a = _pinned(a, be)
     t = wrap(a, be)
     if requires_grad:
+        if requires_grad is not True:
+            raise TypeError("argument 'requires_grad' must be bool, not "
+                            f"{type(requires_grad).__name__}")
         if t._a.dtype.kind not in dtypes.INEXACT:
             raise RuntimeError("Only Tensors of floating point and complex dtype can require "
                                "gradients")
@@ -224,25 +231,6 @@ def scalar_of(value: Any, dtype: np.dtype[Any]) -> Any:
 
 
 # Memory order ------------------------------------------------------------------------------------
-
-def memory_order(a: Any) -> list[int]:
-    """The dims of an array from the one with the longest step to the one with the shortest.
-
-    Dims of equal steps, and dims that repeat their elements, keep their places.
-    """
-    dims = list(range(a.ndim))
-    for end in range(1, a.ndim):                 # an insertion sort, as repeated dims don't compare
-        i = end
-        for j in range(end - 1, -1, -1):
-            before, this = a.strides[dims[j]], a.strides[dims[i]]
-            if before == 0 or this == 0:
-                continue
-            if before > this or (before == this and a.shape[dims[j]] >= a.shape[dims[i]]):
-                break
-            dims[i], dims[j] = dims[j], dims[i]
-            i = j
-    return dims
-
 
 def empty_as(be: Backend, a: Any, dtype: Any, memory_format: Any = None, name: str = "") -> Any:
     """A new array with the shape of ``a``, and by default with its order of elements in memory."""

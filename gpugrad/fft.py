@@ -59,6 +59,8 @@ def _points(n: int) -> int:
 
 def _given(n: int | None) -> int | None:
     """The number of points of one dim, for which -1 has no meaning."""
+    if n is not None and (isinstance(n, bool) or not hasattr(n, "__index__")):
+        raise TypeError(f"argument 'n' must be int, not {type(n).__name__}")
     return None if n is None else _points(n)
 
 
@@ -138,13 +140,20 @@ def ifftn(input: Tensor, s: Any = None, dim: Any = None, norm: str | None = None
     return _several(input, s, dim, norm, True)
 
 
+def _check_two(dim: Any) -> None:
+    if dim is None:
+        raise TypeError("argument 'dim' must be tuple of ints, not NoneType")
+
+
 def fft2(input: Tensor, s: Any = None, dim: Any = (-2, -1), norm: str | None = None) -> Tensor:
     """The discrete Fourier transform of two dims."""
+    _check_two(dim)
     return _several(input, s, dim, norm, False)
 
 
 def ifft2(input: Tensor, s: Any = None, dim: Any = (-2, -1), norm: str | None = None) -> Tensor:
     """The inverse of fft2."""
+    _check_two(dim)
     return _several(input, s, dim, norm, True)
 
 
@@ -216,6 +225,7 @@ def _family(name: str) -> None:
         return kind(input, _given(n), _dim(input, dim), norm, name)
 
     def two(input: Tensor, s: Any = None, dim: Any = (-2, -1), norm: str | None = None) -> Tensor:
+        _check_two(dim)
         return kind(input, s, dim, norm, name + "n")
 
     def several(input: Tensor, s: Any = None, dim: Any = None, norm: str | None = None) -> Tensor:
@@ -237,6 +247,9 @@ def _frequencies(function: Any, n: int, d: float, dtype: Any, device: Any,
                  requires_grad: bool) -> Tensor:
     from gpugrad.backend import get
     be = get(device)
+    if isinstance(n, bool) or not hasattr(n, "__index__"):
+        raise TypeError(f"{function.__name__}(): argument 'n' (position 1) must be int, not "
+                        f"{type(n).__name__}")
     a = function(n, d).astype(dtypes.default_np() if dtype is None else dtypes.as_dtype(dtype).np)
     return finish(be.from_host(np.ascontiguousarray(a)), be, requires_grad)
 

@@ -40,6 +40,8 @@ def stream_of(name: str, generator: Any, be: Backend) -> Any:
     if not isinstance(generator, Generator):
         raise TypeError(f"{name}(): argument 'generator' must be torch.Generator, "
                         f"not {type(generator).__name__}")
+    if be.device.type == "meta":                 # as in PyTorch, any generator will do
+        return be.generator
     if generator.device.type != be.device.type:
         raise RuntimeError(f"Expected a '{be.device.type}' device type for generator but found "
                            f"'{generator.device.type}'")
@@ -143,7 +145,7 @@ def drawn(a: Any, be: Backend, name: str, *sources: Any) -> Tensor:
 
 def holds(be: Backend, condition: Any) -> bool:
     """Does the condition hold for every element? The host waits for the answer."""
-    return bool(be.to_host(condition.all()))
+    return be.holds(condition)
 
 
 def check_probabilities(a: Any, be: Backend) -> None:

@@ -1,6 +1,8 @@
 """torch.memory_format and torch.layout, the two ways in which memory may be arranged."""
 from __future__ import annotations
 
+from typing import Any
+
 
 class _Named:
     __slots__ = ("name",)
@@ -31,3 +33,22 @@ strided = layout("strided")
 
 # The dims from the longest step to the shortest, for the formats that say it.
 ORDERS = {channels_last: (0, 2, 3, 1), channels_last_3d: (0, 2, 3, 4, 1)}
+
+
+def memory_order(a: Any) -> list[int]:
+    """The dims of an array from the one with the longest step to the one with the shortest.
+
+    Dims of equal steps, and dims that repeat their elements, keep their places.
+    """
+    dims = list(range(a.ndim))
+    for end in range(1, a.ndim):                 # an insertion sort, as repeated dims don't compare
+        i = end
+        for j in range(end - 1, -1, -1):
+            before, this = a.strides[dims[j]], a.strides[dims[i]]
+            if before == 0 or this == 0:
+                continue
+            if before > this or (before == this and a.shape[dims[j]] >= a.shape[dims[i]]):
+                break
+            dims[i], dims[j] = dims[j], dims[i]
+            i = j
+    return dims

@@ -11,6 +11,7 @@ from importlib import import_module
 from typing import Any
 
 from gpugrad._tensor import Tensor
+from gpugrad.autograd import casting
 from gpugrad.autograd.rules import tensors
 from gpugrad.layouts import strided
 
@@ -42,26 +43,26 @@ PROPERTIES = places({
 # Methods alone, or with other arguments than the function of this name.
 METHODS = places({
     "ops":
-        "__add__=add __radd__=add __mul__=mul __rmul__=mul __truediv__=div __abs__=abs __eq__=eq "
-        "__ne__=ne __lt__=lt __le__=le __gt__=gt __ge__=ge __and__=bitwise_and "
-        "__rand__=bitwise_and __iand__=bitwise_and_ __or__=bitwise_or __ror__=bitwise_or "
-        "__ior__=bitwise_or_ __xor__=bitwise_xor __rxor__=bitwise_xor __ixor__=bitwise_xor_ "
+        "__add__=add __radd__=add __mul__=mul __rmul__=mul __truediv__=div __eq__=eq __ne__=ne "
+        "__lt__=lt __le__=le __gt__=gt __ge__=ge __and__=bitwise_and __rand__=bitwise_and "
+        "__iand__=bitwise_and_ __or__=bitwise_or __ror__=bitwise_or __ior__=bitwise_or_ "
+        "__xor__=bitwise_xor __rxor__=bitwise_xor __ixor__=bitwise_xor_ "
         "__lshift__=bitwise_left_shift __rshift__=bitwise_right_shift "
-        "__ilshift__=bitwise_left_shift_ __irshift__=bitwise_right_shift_ abs_ absolute_=abs_ "
-        "acos_ arccos_=acos_ acosh_ arccosh_=acosh_ asin_ arcsin_=asin_ asinh_ arcsinh_=asinh_ "
-        "atan_ arctan_=atan_ atanh_ arctanh_=atanh_ bitwise_not_ ceil_ cos_ cosh_ deg2rad_ "
-        "digamma_ erf_ erfc_ erfinv_ exp_ exp2_ expm1_ floor_ frac_ i0_ lgamma_ log_ log10_ "
-        "log1p_ log2_ logical_not_ rad2deg_ reciprocal_ relu_ rsqrt_ sgn_ sigmoid_ sign_ sin_ "
-        "sinc_ sinh_ sqrt_ tan_ tanh_ trunc_ fix_=trunc_",
+        "__ilshift__=bitwise_left_shift_ __irshift__=bitwise_right_shift_ acos_ arccos_=acos_ "
+        "acosh_ arccosh_=acosh_ asin_ arcsin_=asin_ asinh_ arcsinh_=asinh_ atan_ arctan_=atan_ "
+        "atanh_ arctanh_=atanh_ bitwise_not_ ceil_ cos_ cosh_ deg2rad_ digamma_ erf_ erfc_ "
+        "erfinv_ exp_ exp2_ expm1_ floor_ frac_ i0_ lgamma_ log_ log10_ log1p_ log2_ logical_not_ "
+        "rad2deg_ reciprocal_ relu_ rsqrt_ sgn_ sigmoid_ sign_ sin_ sinc_ sinh_ sqrt_ tan_ tanh_ "
+        "trunc_ fix_=trunc_",
     "functions.pointwise":
-        "__iadd__=add_ __sub__=minus __rsub__=rsub __isub__=sub_ __rtruediv__=rdiv "
-        "__itruediv__=div_ __floordiv__=floor_divide __ifloordiv__=floor_divide_ "
-        "__rfloordiv__=rfloor_divide __mod__=remainder __imod__=remainder_ __rmod__=rremainder "
-        "__pow__=power __rpow__=rpow __ipow__=pow_ __neg__=neg __pos__=positive __invert__=invert "
-        "__rlshift__=left_shift_of __rrshift__=right_shift_of add_ addcdiv_ addcmul_ clamp_ "
-        "clip_=clamp_ clamp_max_ clamp_min_ div_ divide_=div_ floor_divide_ fmod_ lerp_ "
-        "masked_fill_ neg_ negative_=neg_ pow_ remainder_ round_ square_ sub_ subtract_=sub_ "
-        "true_divide_ where=where_method",
+        "__abs__=absolute abs_ absolute_=abs_ __iadd__=add_ __sub__=minus __rsub__=rsub "
+        "__isub__=sub_ __rtruediv__=rdiv __itruediv__=div_ __floordiv__=floor_divide "
+        "__ifloordiv__=floor_divide_ __rfloordiv__=rfloor_divide __mod__=remainder "
+        "__imod__=remainder_ __rmod__=rremainder __pow__=power __rpow__=rpow __ipow__=pow_ "
+        "__neg__=neg __pos__=positive __invert__=invert __rlshift__=left_shift_of "
+        "__rrshift__=right_shift_of add_ addcdiv_ addcmul_ clamp_ clip_=clamp_ clamp_max_ "
+        "clamp_min_ div_ divide_=div_ floor_divide_ fmod_ lerp_ masked_fill_ neg_ negative_=neg_ "
+        "pow_ remainder_ round_ square_ sub_ subtract_=sub_ true_divide_ where=where_method",
     "functions.pointwise:in_place":
         "__imul__=mul mul_=mul multiply_=mul bitwise_and_=bitwise_and bitwise_or_=bitwise_or "
         "bitwise_xor_=bitwise_xor bitwise_left_shift_=bitwise_left_shift "
@@ -93,6 +94,7 @@ METHODS = places({
     "functions.complex": "conj_physical_ is_conj is_neg",
     "functions.types": "is_same_size",
     "functions.linalg_older": "lu",
+    "functions.removed:removed": "eig=eig lstsq=lstsq solve=solve symeig=symeig",
     "functions.distances": "renorm_",
     "functions.activation": "hardshrink prelu",
     "functions.conversion": "cpu cuda to type=type_ type_as",
@@ -124,17 +126,18 @@ METHODS = places({
 # Functions of the torch namespace that are methods too, under the same name.
 FUNCTIONS = places({
     "ops":
-        "abs absolute=abs acos arccos=acos acosh arccosh=acosh angle asin arcsin=asin asinh "
-        "arcsinh=asinh atan arctan=atan atanh arctanh=atanh bitwise_and bitwise_left_shift "
-        "bitwise_or bitwise_right_shift bitwise_xor ceil conj_physical cos cosh deg2rad digamma "
-        "eq erf erfc erfinv exp exp2 expm1 floor frac ge greater_equal=ge gt greater=gt i0 "
-        "isfinite isinf isnan le less_equal=le lgamma log log10 log1p log2 logical_not lt less=lt "
-        "ne not_equal=ne rad2deg reciprocal relu rsqrt sgn sigmoid sign signbit sin sinc sinh "
-        "sqrt tan tanh trunc fix=trunc",
+        "acos arccos=acos acosh arccosh=acosh angle asin arcsin=asin asinh arcsinh=asinh atan "
+        "arctan=atan atanh arctanh=atanh bitwise_and bitwise_left_shift bitwise_or "
+        "bitwise_right_shift bitwise_xor ceil cos cosh deg2rad digamma eq erf erfc erfinv exp "
+        "exp2 expm1 floor frac ge greater_equal=ge gt greater=gt i0 isfinite isinf isnan le "
+        "less_equal=le lgamma log log10 log1p log2 logical_not lt less=lt ne not_equal=ne rad2deg "
+        "reciprocal relu rsqrt sgn sigmoid sign signbit sin sinc sinh sqrt tan tanh trunc "
+        "fix=trunc",
     "functions.pointwise":
-        "add addcdiv addcmul allclose bitwise_not clamp clip=clamp clamp_max clamp_min div "
-        "divide=div equal floor_divide fmod isclose lerp masked_fill mul multiply=mul neg "
-        "negative=neg positive pow remainder round square sub subtract=sub true_divide where",
+        "abs=absolute absolute add addcdiv addcmul allclose bitwise_not clamp clip=clamp "
+        "clamp_max clamp_min div divide=div equal floor_divide fmod isclose lerp masked_fill mul "
+        "multiply=mul neg negative=neg positive pow remainder round square sub subtract=sub "
+        "true_divide where",
     "functions.mathematics":
         "atan2 arctan2=atan2 copysign float_power fmax fmin frexp gcd heaviside hypot igamma "
         "igammac isneginf isposinf isreal lcm ldexp logaddexp logaddexp2 logical_and logical_or "
@@ -152,7 +155,7 @@ FUNCTIONS = places({
         "vdot",
     "functions.shape":
         "broadcast_to chunk clone diagonal flatten flip movedim moveaxis=movedim narrow permute "
-        "ravel reshape select split_with_sizes squeeze t tile transpose swapaxes=transpose "
+        "ravel reshape select split_with_sizes squeeze t tile transpose swapaxes "
         "swapdims=transpose tril triu unbind unflatten unsafe_chunk unsafe_split "
         "unsafe_split_with_sizes unsqueeze split",
     "functions.indexing": "gather index_add index_put index_select",
@@ -164,7 +167,7 @@ FUNCTIONS = places({
     "functions.joining": "dsplit hsplit tensor_split vsplit",
     "functions.rearranging":
         "diag diag_embed diagflat fliplr flipud repeat_interleave roll rot90 take_along_dim",
-    "functions.complex": "conj resolve_conj=resolve resolve_neg=resolve",
+    "functions.complex": "conj conj_physical resolve_conj=resolve resolve_neg=resolve",
     "functions.types": "is_nonzero",
     "functions.linalg_older":
         "cholesky cholesky_inverse cholesky_solve det geqrf inverse logdet lu_solve matrix_exp "
@@ -178,6 +181,7 @@ TORCH_ONLY = places({
     "functions.shape": "broadcast_tensors cat concat=cat concatenate=cat stack",
     "functions.reduction": "std_mean var_mean",
     "functions.pointwise": "rsub",
+    "functions.weight_norm": "norm_except_dim _weight_norm",
     "functions.indexing": "embedding embedding_renorm_",
     "functions.views:copy_of":
         "alias_copy=alias as_strided_copy=as_strided detach_copy=detach diagonal_copy=diagonal "
@@ -190,6 +194,17 @@ TORCH_ONLY = places({
     "functions.einsum": "chain_matmul einsum",
     "functions.distances": "cdist",
     "functions.linalg_older": "lu lu_unpack",
+    "functions.removed:removed":
+        "eig=eig lstsq=lstsq matrix_rank=matrix_rank solve=solve symeig=symeig",
+    "functions.control": "cond while_loop",
+    "settings":
+        "AcceleratorError are_deterministic_algorithms_enabled compiled_with_cxx11_abi "
+        "get_deterministic_debug_mode get_device_module get_num_interop_threads get_num_threads "
+        "is_deterministic_algorithms_warn_only_enabled is_inference is_warn_always_enabled "
+        "set_deterministic_debug_mode set_flush_denormal set_num_interop_threads set_num_threads "
+        "set_warn_always thread_safe_generator use_deterministic_algorithms",
+    "cuda": "Event OutOfMemoryError Stream",
+    "functions.lobpcg": "lobpcg",
     "functions.lowrank": "pca_lowrank svd_lowrank",
     "functions.amp": "_amp_foreach_non_finite_check_and_unscale_ _amp_update_scale_",
     "functions.joining":
@@ -207,6 +222,9 @@ TORCH_ONLY = places({
     "functions.network": "celu rrelu selu threshold",
     "functions.activation": "celu_ hardshrink prelu relu_ selu_ threshold_",
     "functions.noise": "rrelu_",
+    "functions.recurrent":
+        "_pack_padded_sequence _pad_packed_sequence gru gru_cell lstm lstm_cell rnn_relu "
+        "rnn_relu_cell rnn_tanh rnn_tanh_cell",
     "functions.convolution":
         "conv1d conv2d conv3d conv_tbc conv_transpose1d conv_transpose2d conv_transpose3d",
     "functions.grid": "affine_grid_generator grid_sampler",
@@ -219,8 +237,9 @@ TORCH_ONLY = places({
     "random":
         "Generator default_generator get_rng_state initial_seed manual_seed seed set_rng_state",
     "sampling":
-        "_standard_gamma=rand_gamma bernoulli binomial multinomial normal poisson rand rand_like "
-        "randint randint_like randn randn_like randperm",
+        "_dirichlet_grad=dirichlet_grad _sample_dirichlet=sample_dirichlet "
+        "_standard_gamma=rand_gamma _standard_gamma_grad=standard_gamma_grad bernoulli binomial "
+        "multinomial normal poisson rand rand_like randint randint_like randn randn_like randperm",
     "signal_windows": "bartlett_window blackman_window hamming_window hann_window kaiser_window",
 })
 # Methods that write into their tensor, and are functions too.
@@ -234,6 +253,7 @@ TORCH_ONLY.update({name: METHODS[name] for name in (
 # Methods with tensors among their arguments, or dims that may have NumPy's names. The others are
 # attached without checks, since their only tensor is self.
 CHECKED = frozenset(
+    "unique unique_consecutive nan_to_num nan_to_num_ norm logit round mvlgamma "
     "median nanmedian mode quantile nanquantile nansum nanmean cumprod cummax cummin logcumsumexp "
     "diff histc histogram bincount cumsum_ cumprod_ "
     "sum mean var std prod max min amax amin aminmax argmax argmin all any logsumexp cumsum "
@@ -262,6 +282,20 @@ def find(place: tuple[str, str]) -> Any:
     return getattr(module, maker)(name) if maker else getattr(module, name)
 
 
+_SPARSE = frozenset("ccol_indices_copy col_indices_copy crow_indices_copy hspmm indices_copy "
+                    "row_indices_copy smm sspaddmm values_copy".split())
+
+
+def why_not(name: str) -> str:
+    """Why PyTorch's function of this name isn't here, as the end of a message; "" if nobody knows.
+    """
+    if "sparse" in name or name in _SPARSE:
+        return ": sparse tensors are not supported, take dense ones"
+    if "quanti" in name:
+        return ": quantized tensors are not supported, take floating-point ones"
+    return ""
+
+
 def function(name: str) -> Any:
     """What torch.<name> is, with checked arguments; None if these tables don't have it."""
     place = TORCH_ONLY.get(name) or FUNCTIONS.get(name)
@@ -287,7 +321,9 @@ class Method:
         fn = find(METHODS.get(self.name) or FUNCTIONS[self.name])
         if self.name in CHECKED:
             from gpugrad.functions.arguments import public
-            fn = public(fn)
+            fn = public(fn, method=True)
+        else:
+            fn = casting.function(fn)
         setattr(Tensor, self.name, fn)
         return fn
 

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from gpugrad import dtypes
-from gpugrad._state import state
 from gpugrad._tensor import Tensor
+from gpugrad.autograd.rules import tensors as T
 from gpugrad.backend import Backend, get
 from gpugrad.backend.random import largest_integer
 from gpugrad.factory import (
@@ -269,30 +269,47 @@ def multinomial(input: Tensor, num_samples: int, replacement: bool = False, *,
     return finish(stream.multinomial(a, num_samples, replacement), be)
 
 
-# Counts: drawn by NumPy, from a seed that the generator gives ------------------------------------
+# Numbers that are drawn by rejection -------------------------------------------------------------
 
 
-def _numpy_stream(name: str, generator: Any, be: Backend) -> np.random.Generator:
-    if be.index:
-        raise NotImplementedError(f"{name}() on CUDA is not supported: draw on the CPU, as in "
-                                  f"torch.{name}(x.cpu()).to(x.device)")
+def _rejection(name: str, generator: Any, be: Backend) -> Any:
+    """What draws them: called with the name of a distribution and arrays of its parameters."""
     stream = stream_of(name, generator, be)
-    return np.random.Generator(np.random.PCG64(stream.words64(2).tolist()))
+    if be.index:
+        return lambda distribution, *arrays: _rejection_kernel(be, stream, distribution, *arrays)
+    from gpugrad.backend import rejection
+    return lambda distribution, *arrays: getattr(rejection, distribution)(stream, *arrays)
+
+
+def _rejection_kernel(be: Any, stream: Any, name: str, *arrays: Any) -> Any:
+    """Numbers of these parameters, arrays of one shape, from a kernel with a counter of Philox for
+    each element."""
+    dtype, n = arrays[0].dtype, arrays[0].size
+    if be.device.type == "meta":
+        return be.empty(arrays[0].shape, dtype)
+    if not be.kernels.take(dtype):
+        raise NotImplementedError(f"{name} numbers on CUDA need gpugrad's kernels, which "
+                                  "GPUGRAD_KERNELS=0 turns off: draw them on the CPU")
+    out = be.empty(arrays[0].shape, dtype)
+    if n:
+        state, offset = stream.reserve(4 * n)
+        be.kernels.each("rejection", name, dtype, n, (*[be._dense(a) for a in arrays], out), state,
+                        offset)
+    return out
 
 
 def poisson(input: Tensor, generator: Generator | None = None) -> Tensor:
-    """Poisson numbers, each with its rate; the gradient is zero. Not PyTorch's stream."""
+    """Poisson numbers, each with its rate; the gradient is zero."""
     a, be = tensor_arg("poisson", input)._a, input._be
     check_float("poisson_cpu", a.dtype)
-    draw = _numpy_stream("poisson", generator, be).poisson
-    if not holds(be, a >= 0):
+    draw = _rejection("poisson", generator, be)
+    if be.index == 0 and not holds(be, a >= 0):          # on CUDA such a number is NaN
         raise RuntimeError("invalid Poisson rate, expected rate to be non-negative")
-    return drawn(np.asarray(draw(a.astype(np.float64))).astype(a.dtype), be, "PoissonBackward0",
-                 input)
+    return drawn(draw("poisson", a).astype(a.dtype), be, "PoissonBackward0", input)
 
 
 def binomial(count: Tensor, prob: Tensor, generator: Generator | None = None) -> Tensor:
-    """The number of successes in count trials, both broadcast. Not PyTorch's stream."""
+    """The number of successes in count trials, both broadcast."""
     n, p, be = tensor_arg("binomial", count)._a, tensor_arg("binomial", prob)._a, count._be
     for a in (n, p):
         if a.dtype.kind not in dtypes.FLOATING:
@@ -301,21 +318,40 @@ def binomial(count: Tensor, prob: Tensor, generator: Generator | None = None) ->
     if n.dtype != p.dtype:
         raise RuntimeError(f"Found dtype {dtypes.type_name(p.dtype)} but expected "
                            f"{dtypes.type_name(n.dtype)}")
-    draw = _numpy_stream("binomial", generator, be).binomial
+    draw = _rejection("binomial", generator, be)
     shape = _broadcast(n.shape, p.shape)
-    lost = np.broadcast_to(np.isnan(n) | np.isnan(p), shape)
-    trials = np.maximum(np.where(np.isnan(n), 0, n), 0).astype(np.int64)
-    chance = np.clip(np.where(np.isnan(p), 0, p).astype(np.float64), 0, 1)
-    out = np.asarray(draw(trials, chance), np.float64)
-    return finish(np.where(lost, math.nan, out).astype(n.dtype), be)
+    x = draw("binomial", be.xp.broadcast_to(n, shape), be.xp.broadcast_to(p, shape))
+    return finish(x.astype(n.dtype), be)
 
 
 def rand_gamma(input: Tensor, generator: Generator | None = None) -> Tensor:
-    """torch._standard_gamma: gamma numbers of these shapes and scale 1. Not PyTorch's stream."""
+    """torch._standard_gamma: gamma numbers of these shapes and scale 1, with a gradient."""
     a, be = tensor_arg("_standard_gamma", input)._a, input._be
     check_float("gamma_cpu", a.dtype)
-    if state.recording and input.requires_grad:
-        raise NotImplementedError("_standard_gamma() of a tensor that requires grad is not "
-                                  "supported: detach() it")
-    draw = _numpy_stream("_standard_gamma", generator, be).standard_gamma
-    return finish(np.asarray(draw(a.astype(np.float64))).astype(a.dtype), be)
+    x = _rejection("_standard_gamma", generator, be)("gamma", a)
+    # what rounds to 0 is moved away from it, where the gradient would be infinite
+    x = be.xp.maximum(x, dtypes.finfo(dtypes.OF[a.dtype]).tiny).astype(a.dtype)
+    return T.standard_gamma(input, finish(x, be))
+
+
+def sample_dirichlet(input: Tensor, generator: Generator | None = None) -> Tensor:
+    """torch._sample_dirichlet: shares of 1 along the last dim, without a gradient."""
+    a, be = tensor_arg("_sample_dirichlet", input)._a, input._be
+    check_float("dirichlet", a.dtype)
+    wide = np.dtype(np.float64)                  # small parameters underflow in float32
+    x = _rejection("_sample_dirichlet", generator, be)("gamma", a.astype(wide))
+    x = be.xp.maximum(x, dtypes.finfo(dtypes.float64).tiny)
+    x = (x / x.sum(-1, keepdims=True)).astype(a.dtype)
+    limits = dtypes.finfo(dtypes.OF[a.dtype])
+    return finish(x.clip(limits.tiny, 1 - limits.eps / 2), be)
+
+
+def standard_gamma_grad(self: Tensor, output: Tensor) -> Tensor:
+    """torch._standard_gamma_grad: the derivative of gamma numbers to their shapes."""
+    return T.standard_gamma_grad(self, output)
+
+
+def dirichlet_grad(x: Tensor, alpha: Tensor, total: Tensor) -> Tensor:
+    """torch._dirichlet_grad: of a part x of Dirichlet numbers to its parameter, over 1 - x."""
+    shape = _broadcast(x.shape, _broadcast(alpha.shape, total.shape))
+    return T.dirichlet_grad(*[t.expand(shape) for t in (x, alpha, total)])

@@ -35,12 +35,19 @@ def _pair(name: str, entry: Any) -> Any:
     def function(input: Any, other: Any) -> Tensor:
         mathematics.check_one_tensor(f"special_{name}", input, other)
         return entry(input, other)
+
+    def polynomial(x: Any, n: Any) -> Tensor:
+        return function(x, n)
+    if "_polynomial_" in name:
+        polynomial.__doc__, polynomial.__name__ = entry.__doc__, name
+        polynomial.__qualname__ = name
+        return public(polynomial)
     function.__doc__ = entry.__doc__
     function.__name__ = function.__qualname__ = name
     return public(function)
 
 
-def softmax(input: Tensor, dim: int, *, dtype: Any = None) -> Tensor:
+def softmax(input: Tensor, dim: int, dtype: Any = None) -> Tensor:
     """exp(x) over its sum along a dim."""
     return _softmax.softmax(input, dim, dtype)
 

@@ -68,7 +68,8 @@ class UntypedStorage(Storage):
         raise NotImplementedError("storages can't be resized: use Tensor.resize_()")
 
     def __repr__(self) -> str:
-        body = "".join(f" {v}\n" for v in self.tolist())
+        body = "...\n" if self.device.type == "meta" else \
+            "".join(f" {v}\n" for v in self.tolist())
         return (f"{body}[torch.storage.UntypedStorage(device={self.device}) of size "
                 f"{len(self)}]")
 
@@ -126,6 +127,7 @@ class TypedStorage:
         return list(self.be.to_host(self._elements()).tolist())
 
     def __repr__(self) -> str:
-        body = "".join(f" {v}\n" for v in self.tolist())
+        body = "...\n" if self.device.type == "meta" else \
+            "".join(f" {v}\n" for v in self.tolist())
         return (f"{body}[torch.storage.TypedStorage(dtype={self.dtype}, device={self.device}) of "
                 f"size {len(self)}]")

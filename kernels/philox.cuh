@@ -4,7 +4,9 @@
 // Kernels that draw take (const unsigned long long* state, unsigned long long offset) from the CUDA
 // generator's reserve(words): the key is state[0], and word i of the draw is lane i % 4 of the counter
 // state[1] + offset + i / 4. So a number depends on its place and never on the threads. The state
-// lies in device memory because a captured graph draws new numbers at each replay.
+// lies in device memory because a captured graph draws new numbers at each replay. A kernel that
+// can't know how many words an element takes reserves it a counter, and counts in its upper half,
+// `draw`, which is 0 elsewhere.
 #ifndef GPUGRAD_PHILOX_CUH
 #define GPUGRAD_PHILOX_CUH
 
@@ -12,8 +14,9 @@ struct Words {
     unsigned at[4];
 };
 
-__device__ __forceinline__ Words philox4x32(unsigned long long key, unsigned long long counter) {
-    unsigned c0 = (unsigned) counter, c1 = (unsigned) (counter >> 32), c2 = 0, c3 = 0;
+__device__ __forceinline__ Words philox4x32(unsigned long long key, unsigned long long counter,
+                                            unsigned draw = 0) {
+    unsigned c0 = (unsigned) counter, c1 = (unsigned) (counter >> 32), c2 = draw, c3 = 0;
     unsigned k0 = (unsigned) key, k1 = (unsigned) (key >> 32);
     for (int round = 0; round < 10; ++round) {
         unsigned high0 = __umulhi(0xD2511F53u, c0), low0 = 0xD2511F53u * c0;

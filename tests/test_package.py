@@ -15,14 +15,28 @@ ROOT = Path(__file__).resolve().parents[1]
 pytest.importorskip("hatchling", reason="builds the wheel with hatchling")
 
 
-@pytest.fixture(scope="module")
-def wheel(tmp_path_factory):
-    out = tmp_path_factory.mktemp("dist")
+def built(folder, out):
+    """The wheel of the pyproject.toml in a folder."""
     command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(out)]
-    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=100)
+    run = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=100)
     assert run.returncode == 0, run.stdout + run.stderr
     [path] = out.iterdir()
     return path
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    return built(ROOT, tmp_path_factory.mktemp("dist"))
+
+
+@pytest.fixture(scope="module")
+def simulator_wheel(tmp_path_factory):
+    return built(ROOT / "gpugrad/cudasim", tmp_path_factory.mktemp("dist_cudasim"))
+
+
+def names_in(wheel):
+    with zipfile.ZipFile(wheel) as archive:
+        return set(archive.namelist())
 
 
 def test_name_and_size(wheel):
@@ -40,11 +54,8 @@ def test_contents(wheel):
                if path.suffix in (".cu", ".cuh")}
     assert kernels and kernels <= names
     sources = {path.relative_to(ROOT).as_posix() for path in (ROOT / "gpugrad").rglob("*.py")}
-    assert sources <= names
-    simulator = {path.relative_to(ROOT).as_posix() for path in (ROOT / "gpugrad/cudasim").rglob("*")
-                 if path.suffix in (".json", ".h", ".cpp", ".map") or "include" in path.parts}
-    assert {n for n in simulator if (ROOT / n).is_file()} <= names
-    assert "gpugrad/cudasim/api.json" in simulator
+    simulator = {name for name in sources if name.startswith("gpugrad/cudasim/")}
+    assert sources - simulator <= names and not simulator & names
     assert any(name.endswith("/licenses/LICENSE") for name in names)
     strays = {name for name in names if not re.match(r"gpugrad/|gpugrad-[\w.]+\.dist-info/", name)}
     assert not strays and not any("__pycache__" in name for name in names)
@@ -52,7 +63,7 @@ def test_contents(wheel):
     needs = re.findall(r"^Requires-Dist: (.*)$", metadata, re.M)
     assert [need for need in needs if "extra ==" not in need] == ["numpy>=2.0"]
     extras = set(re.findall(r"^Provides-Extra: (.*)$", metadata, re.M))
-    assert {"cuda12", "cuda13", "cuda12x", "cuda13x", "examples", "test", "dev"} <= extras
+    assert {"cuda12", "cuda13", "cuda12x", "cuda13x", "examples", "sim", "test", "dev"} <= extras
     assert not [need for need in needs if need.startswith("cupy") and "<" in need]
 
 
@@ -69,3 +80,35 @@ def test_an_installed_wheel_works_away_from_the_checkout(wheel, tmp_path):
     assert Path(where).is_relative_to(tmp_path) and Path(folder).is_relative_to(tmp_path)
     assert total == "6.0"
     assert "im2col" in files and "pool" in files
+
+
+def test_the_simulator_is_a_wheel_of_its_own(wheel, simulator_wheel):
+    assert re.fullmatch(r"gpugrad_cudasim-[\w.]+-py3-none-any\.whl", simulator_wheel.name)
+    assert simulator_wheel.name.split("-")[1] == wheel.name.split("-")[1]
+    names = names_in(simulator_wheel)
+    files = {path.relative_to(ROOT).as_posix() for path in (ROOT / "gpugrad/cudasim").rglob("*")
+             if path.is_file() and "__pycache__" not in path.parts
+             and path.name not in ("pyproject.toml", ".gitignore")}
+    assert "gpugrad/cudasim/api.json" in files
+    assert files == {name for name in names if ".dist-info/" not in name}
+    assert not names & names_in(wheel)
+
+
+def test_without_the_simulator_s_wheel_its_name_is_said(wheel, simulator_wheel, tmp_path):
+    code = ("import gpugrad as torch\n"
+            "try:\n"
+            "    torch.cuda.simulate()\n"
+            "except RuntimeError as e:\n"
+            "    print(e)\n"
+            "else:\n"
+            "    print(torch.cuda.is_available())\n")
+
+    def run():
+        return subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True,
+                              text=True, env={**os.environ, "PYTHONPATH": str(tmp_path)},
+                              timeout=100, check=True).stdout
+
+    zipfile.ZipFile(wheel).extractall(tmp_path)
+    assert "pip install gpugrad-cudasim" in run()
+    zipfile.ZipFile(simulator_wheel).extractall(tmp_path)
+    assert "pip install gpugrad-cudasim" not in run()

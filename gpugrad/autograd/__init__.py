@@ -18,7 +18,10 @@ def __getattr__(name: str) -> Any:
     if name in ("gradcheck", "gradgradcheck", "GradcheckError"):
         from gpugrad.autograd import _gradcheck
         return getattr(_gradcheck, name)
-    if name in ("functional", "forward_ad"):
+    if name in ("detect_anomaly", "set_detect_anomaly"):
+        from gpugrad.autograd import anomaly_mode
+        return getattr(anomaly_mode, name)
+    if name in ("anomaly_mode", "functional", "forward_ad", "profiler"):
         from importlib import import_module
         return import_module("gpugrad.autograd." + name)
     if name == "Variable":

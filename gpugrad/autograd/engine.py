@@ -5,7 +5,7 @@ import warnings
 from heapq import heappop, heappush
 from typing import Any
 
-from gpugrad._state import complex_gradients, state, switch
+from gpugrad._state import anomaly, complex_gradients, state, switch
 from gpugrad._tensor import Tensor, wrap
 from gpugrad.autograd import conjugate
 from gpugrad.autograd.graph import GradientEdge
@@ -25,8 +25,12 @@ def run(roots: Any, graph: bool, keep: bool, execute: Any, captures: Any) -> Non
     turn[0] += 1
     heap: list[int] = []
     pending: dict[int, list[Any]] = {}
-    get, pop = pending.get, pending.pop
-    complex_too = complex_gradients[0]
+    get: Any = pending.get
+    pop: Any = pending.pop
+    around: Any = conjugate.run if complex_gradients[0] else None   # instead of a node's own run
+    watch = anomaly[0]
+    if watch is not None:
+        pop, around = watch.popping(pop), watch.run
     for edge, g in roots:
         deliver(edge, g, False, graph, heap, pending)
     while heap:
@@ -52,12 +56,14 @@ def run(roots: Any, graph: bool, keep: bool, execute: Any, captures: Any) -> Non
             g, owned = pre_hooks(node, tensor_hooks(node, g, graph), graph), False
         be = node.be
         o = tensors if graph else be.raw
-        out = conjugate.run(node, o, g, edges) if complex_too else node.run(o, g, edges)
+        out = node.run(o, g, edges) if around is None else around(node, o, g, edges)
         if not keep:
             node.release()
         mine = not (graph or node.foreign)
         if node.hooks is not None and node.hooks.post:
             out, mine = post_hooks(node, out, g, graph), False
+            if watch is not None:
+                watch.check(node, out, edges)
         alone = owned and len(edges) == 1
         for e, r in zip(edges, out):
             if e is None or r is None:
@@ -272,11 +278,45 @@ def start(outputs: Any, gradients: Any, graph: bool) -> list[Any]:
     return roots
 
 
+class Sweep:
+    """The backward that a thread is in the middle of, for hooks that ask about it.
+
+    only: the keys of the nodes that run if certain inputs were asked for, else None. node: the one
+    that is running, which only anomaly detection notes.
+    """
+
+    __slots__ = ("captures", "node", "only", "roots", "turn")
+
+    def __init__(self, roots: Any, only: Any, captures: Any) -> None:
+        self.roots, self.only, self.captures = roots, only, captures
+        self.turn = turn[0] + 1
+        self.node: Any = None
+
+    def keys(self) -> set[int]:
+        """The keys of all the nodes that a gradient comes to."""
+        if self.only is not None:
+            return {*self.only, *self.captures}
+        seen: set[int] = set()
+        stack = [e[0] for e, _ in self.roots]
+        while stack:
+            node = stack.pop()
+            if node.key not in seen:
+                seen.add(node.key)
+                stack += [e[0] for e in node.edges if e is not None]
+        return seen
+
+
 def execute(roots: Any, graph: bool, keep: bool, only: Any = None, captures: Any = None) -> None:
     was = switch(graph, state.inference)
+    outer, state.sweep = state.sweep, Sweep(roots, only, captures)
     try:
         run(roots, graph, keep, only, captures)
+    except Exception:
+        if anomaly[0] is not None:
+            anomaly[0].failed()
+        raise
     finally:
+        state.sweep = outer
         switch(*was)
 
 

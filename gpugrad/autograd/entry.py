@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from gpugrad import dtypes
-from gpugrad._state import complex_gradients, off, state
+from gpugrad._state import anomaly, complex_gradients, off, state
 from gpugrad._tensor import LEAF, InferenceCell, Tensor, _new, wrap
+from gpugrad.autograd import casting
 from gpugrad.autograd.node import leaf_edge, next_key, turn
 from gpugrad.autograd.out import into
 from gpugrad.autograd.rules import NOTHING, Spec, fits, tensors
@@ -63,8 +64,11 @@ def nary(spec: Spec) -> Any:
     impl, name, n_out, n_diff = spec.impl, spec.name, spec.n_out, spec.n_diff
     Node_, fit, diff, n = spec.node, spec.fit, spec.diff, len(spec.inputs)
     savers: dict[Any, Any] = {}
+    listed = name in casting.LISTED
 
     def entry(*ins: Any, **kw: Any) -> Any:
+        if listed and off[0] and state.casting is not None:
+            return casting.call(name, entry, ins, kw)
         arrays: list[Any] = []
         ts: list[Any] = []
         be: Any = None
@@ -89,6 +93,13 @@ def nary(spec: Spec) -> Any:
         outs = [wrap(results, be)] if n_out == 1 else [wrap(a, be) for a in results]
         if off[0]:
             live = live and state.recording
+            if live and Node_ is not None and (state.saving is not None or anomaly[0] is not None):
+                if is_live(spec, ins):
+                    node = spec.record(be, ins, arrays, [t._a for t in outs],
+                                       [t._ver for t in outs], kw)
+                    for k in range(n_diff):
+                        outs[k]._edge = (node, k)
+                return outs[0] if n_out == 1 else tuple(outs)
         if live and Node_ is not None:
             for _ in range(n - len(ts)):                     # inputs that were left out
                 ts.append(NOTHING)
@@ -118,8 +129,11 @@ def nary(spec: Spec) -> Any:
 def variadic(spec: Spec) -> Any:
     """The entry of an op with *args, or a varying number of results."""
     impl, name, many = spec.impl, spec.name, spec.n_out != 1
+    listed = name in casting.LISTED
 
     def entry(*ins: Any, **kw: Any) -> Any:
+        if listed and off[0] and state.casting is not None:
+            return casting.call(name, entry, ins, kw)
         be: Any = None
         for t in ins:
             if t is not None and not isinstance(t, Tensor):
@@ -160,6 +174,7 @@ def unary(spec: Spec) -> Any:
     impl, Node_, view, direct, name = spec.impl, spec.node, spec.view, spec.direct, spec.name
     nothing = not (Node_ and spec.plan)
     to_float = spec.promote == "float"
+    listed = name in casting.LISTED
 
     def save(*args: Any) -> None:
         """The first call puts the real one in its place: generating it at import would take long.
@@ -177,6 +192,9 @@ def unary(spec: Spec) -> Any:
             if not state.recording:
                 t._edge = None
                 return t
+            if state.saving is not None or anomaly[0] is not None:
+                t._edge = (spec.record(be, (x,), (xa,), (t._a,), (t._ver,), kw), 0)
+                return t
         if e is LEAF:
             e = leaf_edge(x)
         node = Node_()
@@ -193,6 +211,8 @@ def unary(spec: Spec) -> Any:
 
     if spec.consts:
         def entry(input: Any, **kw: Any) -> Any:
+            if listed and off[0] and state.casting is not None:
+                return casting.call(name, entry, (input,), kw)
             x = input
             try:
                 be, xa = x._be, x._a
@@ -218,13 +238,18 @@ def unary(spec: Spec) -> Any:
     def plain_entry(input: Any, out: Any = None) -> Any:
         if out is not None:
             return into(out, plain_entry(input), name)
+        if listed and off[0] and state.casting is not None:
+            return casting.call(name, plain_entry, (input,), NO_CONSTANTS)
         try:
             be, xa = input._be, input._a
         except AttributeError:
             raise not_a_tensor(name, input) from None
         if to_float and xa.dtype.num < FLOAT:
             xa = to_default_float(xa)
-        a = impl[be.index](be, xa) if direct is None else direct[be.index](xa)
+        try:
+            a = impl[be.index](be, xa) if direct is None else direct[be.index](xa)
+        except TypeError as error:
+            raise refusal(name, xa, xa, error) from None
         t: Any = _new()
         t._a = a if type(a) is be.ndarray else be.asarray(a)
         t._be = be
@@ -271,6 +296,7 @@ def binary(spec: Spec) -> Any:
     to_float = promote == "float"
     # Those that may be used with a Python number as they are.
     plain = dtypes.WHOLE if spec.by_number else dtypes.FLOATS
+    listed = spec.name in casting.LISTED
 
     save_x: Any
     save_y: Any
@@ -317,13 +343,15 @@ def binary(spec: Spec) -> Any:
         xa, ya = as_operand(be, xa, dtype), as_operand(be, ya, dtype)
         try:
             a = impl[be.index](be, xa, ya) if direct is None else direct[be.index](xa, ya)
-        except ValueError as error:
-            raise broadcast_error(xa, ya) or error from None
+        except (ValueError, TypeError) as error:
+            raise refusal(spec.name, xa, ya, error) from None
         return record(x, y, xa, ya, wrap(a, be))
 
     def entry(input: Any, other: Any, out: Any = None) -> Any:
         if out is not None:
             return into(out, entry(input, other), spec.name)
+        if listed and off[0] and state.casting is not None:
+            return casting.call(spec.name, entry, (input, other), NO_CONSTANTS)
         try:
             be, xa = input._be, input._a
             kind = type(other)
@@ -341,8 +369,8 @@ def binary(spec: Spec) -> Any:
             return mixed(input, other)
         try:
             a = impl[be.index](be, xa, ya) if direct is None else direct[be.index](xa, ya)
-        except ValueError as error:
-            raise broadcast_error(xa, ya) or error from None
+        except (ValueError, TypeError) as error:
+            raise refusal(spec.name, xa, ya, error) from None
         t: Any = _new()
         t._a = a if type(a) is be.ndarray else be.asarray(a)
         t._be = be
@@ -396,8 +424,8 @@ def binary(spec: Spec) -> Any:
             return mixed(input, other)
         try:
             a = direct[be.index](xa, ya)
-        except ValueError as error:
-            raise broadcast_error(xa, ya) or error from None
+        except (ValueError, TypeError) as error:
+            raise refusal(spec.name, xa, ya, error) from None
         t: Any = _new()
         t._a = a if type(a) is be.ndarray else be.asarray(a)
         t._be = be
@@ -475,6 +503,16 @@ def as_operand(be: Any, v: Any, dtype: Any) -> Any:
 def not_a_tensor(name: str, x: Any) -> TypeError:
     return TypeError(f"{name}(): argument 'input' (position 1) must be Tensor, not "
                      f"{type(x).__name__}")
+
+
+def refusal(name: str, xa: Any, ya: Any, error: Exception) -> Exception:
+    """PyTorch's error for one of NumPy's: the shapes don't broadcast, or a dtype isn't taken."""
+    if isinstance(error, TypeError):
+        if not str(error).startswith("ufunc '"):
+            return error
+        return NotImplementedError(f"\"{name}_cpu\" not implemented for "
+                                   f"'{dtypes.type_name(dtypes.promote(xa, ya))}'")
+    return broadcast_error(xa, ya) or error
 
 
 def broadcast_error(xa: Any, ya: Any) -> Exception | None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 import functools
 from typing import Any
 
-from gpugrad._state import state, switch
+from gpugrad._state import anomaly, state, switch
 from gpugrad._tensor import Tensor, bump, wrap
+from gpugrad.autograd import saved as saving
 from gpugrad.autograd.grad_mode import enable_grad, no_grad
 from gpugrad.autograd.inplace import check, rebase
 from gpugrad.autograd.node import FREED, Node, edge_of, next_key, stale
@@ -52,14 +53,16 @@ class FunctionCtx(Node):
         if self.saved is None:
             raise RuntimeError(FREED)
         out: list[Any] = []
-        for (cell, version, _), (a, edge, k) in zip(self.guard, self.saved):
+        for (cell, version, be), (a, edge, k) in zip(self.guard, self.saved):
             if a is None:
                 out.append(None)
                 continue
             edge = (self, k) if k is not None else edge
+            if type(a) is saving.Packed:
+                a = a.unpacked(be)
             if cell[0] != version:
-                raise stale(a, self.be, edge, cell[0], version)
-            out.append(restore(a, self.be, edge, cell))
+                raise stale(a, be, edge, cell[0], version)
+            out.append(restore(a, be, edge, cell))
         return tuple(out)
 
     def release(self) -> None:
@@ -179,6 +182,8 @@ class Function(metaclass=_FunctionMeta):
         ctx.edges = tuple(edge_of(t) if record else None for t in ins)
         # after its leaves' accumulators
         ctx.fit, ctx.hooks, ctx.key = None, None, next_key()
+        if record and anomaly[0] is not None:
+            anomaly[0].made(ctx)
         ctx.to_save = ctx.no_gradient = ctx.dirty = ()
         ctx.materialize, ctx.is_tensor = True, [isinstance(a, Tensor) for a in args]
         ctx.needs_input_grad = tuple(isinstance(a, Tensor) and a._edge is not None for a in args)
@@ -242,9 +247,13 @@ def _record(ctx: Any, ins: list[Tensor], outs: list[Any]) -> None:
             saved.append((None, None, None))
             continue
         k = role.get(id(t)) if not _is_one_of(t, ins) or _is_one_of(t, ctx.dirty) else None
-        saved.append((t._a, None if k is not None else edge_of(t), k))
+        a = t._a if state.saving is None else \
+            saving.pack(t._a, t._be, t if k is None else t.detach())
+        saved.append((a, None if k is not None else edge_of(t), k))
     ctx.saved = tuple(saved)
-    ctx.guard = tuple(((0,), 0, 0) if t is None else (t._ver, t._ver[0], 0) for t in ctx.to_save)
+    ctx.guard = tuple(((0,), 0, t if t is None else t._be)
+                      if t is None or type(a) is saving.Packed else
+                      (t._ver, t._ver[0], t._be) for t, (a, *_) in zip(ctx.to_save, saved))
     ctx.n_out = len(outs)
     ctx.in_meta = [(t._a.shape, t._a.dtype) for t in ins]
     ctx.out_meta = [(t._a.shape, t._a.dtype) if isinstance(t, Tensor) else None for t in outs]

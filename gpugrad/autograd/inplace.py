@@ -4,10 +4,16 @@ from __future__ import annotations
 from typing import Any
 
 from gpugrad import dtypes
-from gpugrad._state import off, state
+from gpugrad._state import anomaly, off, state
 from gpugrad._tensor import LEAF, Tensor, bump, check_memory
 from gpugrad.autograd import conjugate
-from gpugrad.autograd.entry import NUMBERS, as_operand, broadcast_error, different_devices
+from gpugrad.autograd.entry import (
+    NUMBERS,
+    as_operand,
+    broadcast_error,
+    different_devices,
+    refusal,
+)
 from gpugrad.autograd.node import Node, edge_of, forward_name, hooks_of, next_key
 from gpugrad.autograd.rules import Spec, tensors
 from gpugrad.autograd.transfer import to_backend
@@ -130,6 +136,8 @@ def check(x: Tensor) -> None:
 def link(node: Any, be: Any, edges: Any) -> Any:
     node.be, node.edges, node.fit, node.hooks = be, edges, None, None
     node.saved, node.guard, node.key = (), (), next_key()
+    if anomaly[0] is not None:
+        anomaly[0].made(node)
     return node
 
 
@@ -202,7 +210,7 @@ def easy_operand(x: Any, y: Any, spec: Spec) -> Any:
 
 def make_inplace(spec: Spec) -> Any:
     """<name>_: the op's forward, written into its first input."""
-    name, direct = spec.name + "_", spec.direct
+    name, direct, takes = spec.name + "_", spec.direct, len(spec.inputs)
 
     def entry(x: Any, *others: Any, **kw: Any) -> Any:
         be, xa = x._be, x._a
@@ -212,11 +220,17 @@ def make_inplace(spec: Spec) -> Any:
             if ya is not None:
                 check_memory(x)
                 bump(x)
-                direct[be.index](xa, ya, xa)
+                try:
+                    direct[be.index](xa, ya, xa)
+                except TypeError as error:
+                    raise refusal(spec.name, xa, ya, error) from None
                 return x
             if spec.by_number and xa.dtype in dtypes.HALF and type(y) in (int, float):
                 return getattr(tensors, spec.by_number + "_")(x, number=y)
         ins = [x, *others]
+        if (kw and not spec.consts) or (len(ins) > takes and not spec.variadic):
+            raise TypeError(f"{name}() takes {takes - 1} arguments but got {len(others)} and the "
+                            f"keywords {list(kw)}")
         for i, t in enumerate(others, 1):
             if isinstance(t, Tensor):
                 if t._be is not be:
@@ -243,9 +257,15 @@ def make_inplace(spec: Spec) -> Any:
         if direct is not None and all([a.dtype == xa.dtype for a in arrays]) and \
                 (len(arrays) > 1 or be.is_contiguous(xa)):
             bump(x)
-            direct[be.index](*arrays, out=xa)
+            try:
+                direct[be.index](*arrays, out=xa)
+            except TypeError as error:
+                raise refusal(spec.name, xa, arrays[-1], error) from None
         else:
-            result = spec.impl[be.index](be, *arrays, **kw)
+            try:
+                result = spec.impl[be.index](be, *arrays, **kw)
+            except TypeError as error:
+                raise refusal(spec.name, xa, xa, error) from None
             if result.shape != xa.shape:
                 raise misfit(xa, result.shape)
             bump(x)
@@ -254,7 +274,7 @@ def make_inplace(spec: Spec) -> Any:
             else:
                 xa[...] = result
         if node is not None:
-            spec.refresh_results(node)
+            spec.refresh_results(node, ins)
             rebase(x, node)
         return x
     entry.__name__ = name

@@ -9,6 +9,7 @@ from typing import Any
 
 from gpugrad import dtypes
 from gpugrad._hooks import HookTable, RemovableHandle
+from gpugrad._state import anomaly
 from gpugrad._tensor import LEAF, Tensor, bump, check_memory, wrap
 
 # Creation numbers run downward so that the engine's heap, smallest first, takes the youngest node
@@ -27,12 +28,16 @@ def stale(array: Any, be: Any, edge: Any, now: int, then: int) -> RuntimeError:
     of = ""
     if edge is not None and type(edge[0]) is not AccumulateGrad:
         of = f", which is output {edge[1]} of {forward_name(edge[0].name())},"
+    hint = ("enable anomaly detection to find the operation that failed to compute its gradient, "
+            "with torch.autograd.set_detect_anomaly(True, check_nan=False).")
+    if anomaly[0] is not None:
+        hint = ("the backtrace further above shows the operation that failed to compute its "
+                "gradient. The variable in question was changed in there or anywhere later. Good "
+                "luck!")
     return RuntimeError(
         "one of the variables needed for gradient computation has been modified by an inplace "
         f"operation: [{be.prefix}{dtypes.type_name(array.dtype)}Tensor {list(array.shape)}]{of} is "
-        f"at version {now}; expected version {then} instead. Hint: the backtrace of the operation "
-        "is not kept; look for an in-place operation (x += ..., x.add_(), x[...] = ...) on this "
-        "tensor after it was used, and make it out of place or write to a clone().")
+        f"at version {now}; expected version {then} instead. Hint: {hint}")
 
 
 def forward_name(name: str) -> str:
@@ -196,9 +201,13 @@ def leaf_edge(x: Any) -> tuple[Any, int, Any]:
         acc.be = x._be
         acc.hooks = None
         acc.key = next_key()
+        if anomaly[0] is not None:
+            anomaly[0].made(acc)
     elif getrefcount(acc) == UNUSED:
         acc.hooks = None
         acc.key = next_key()
+        if anomaly[0] is not None:
+            anomaly[0].made(acc)
     return (acc, 0, x)
 
 

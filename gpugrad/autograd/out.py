@@ -8,6 +8,14 @@ from gpugrad import dtypes
 from gpugrad._state import state
 from gpugrad._tensor import Tensor, bump, check_memory
 
+# Functions whose ``out`` must have the result's dtype; those with several results are so, too.
+EXACT = frozenset(
+    "abs absolute addmm all amax amin aminmax any argmax argmin bitwise_not bucketize ceil complex "
+    "conj_physical cross cummax cummin diag dot float_power floor frac frexp heaviside histc inner "
+    "isin isneginf isposinf kthvalue log_softmax logcumsumexp matmul median mm mode msort "
+    "multinomial nan_to_num nanmedian nanquantile neg nonzero norm polar quantile round "
+    "searchsorted sgn sign signbit softmax sort take_along_dim topk tril triu trunc".split())
+
 
 def into(out: Any, result: Any, name: str) -> Any:
     """Write the result of function ``name``, a Tensor or a tuple of them, into ``out``.
@@ -19,6 +27,8 @@ def into(out: Any, result: Any, name: str) -> Any:
         if not isinstance(out, tuple | list) or len(out) != len(result):
             raise TypeError(f"{name}(): argument 'out' must be tuple of {len(result)} Tensors, not "
                             f"{type(out).__name__}")
+        for o, r in zip(out, result):
+            _check_exact(o, r, name)
         return type(result)([into(o, r, name) for o, r in zip(out, result)])
     if not isinstance(out, Tensor):
         raise TypeError(f"{name}(): argument 'out' must be Tensor, not {type(out).__name__}")
@@ -28,6 +38,8 @@ def into(out: Any, result: Any, name: str) -> Any:
     if out._be is not result._be:
         raise RuntimeError(f"Expected out tensor to have device {result.device}, but got "
                            f"{out.device} instead")
+    if name in EXACT:
+        _check_exact(out, result, name)
     if not dtypes.can_cast(result.dtype, out.dtype):
         raise RuntimeError(f"result type {dtypes.type_name(result._a.dtype)} can't be cast to the "
                            f"desired output type {dtypes.type_name(out._a.dtype)}")
@@ -37,6 +49,12 @@ def into(out: Any, result: Any, name: str) -> Any:
     bump(out)
     out._a[...] = result._a
     return out
+
+
+def _check_exact(out: Any, result: Tensor, name: str) -> None:
+    if isinstance(out, Tensor) and out.dtype is not result.dtype:
+        raise RuntimeError(f"{name}(): Expected out tensor to have dtype {result.dtype.name}, but "
+                           f"got {out.dtype.name} instead")
 
 
 def resize(out: Tensor, shape: tuple[int, ...]) -> None:

@@ -13,7 +13,9 @@ from importlib import import_module
 from operator import itemgetter
 from typing import Any
 
+from gpugrad._state import anomaly, off, state
 from gpugrad._tensor import Tensor, wrap
+from gpugrad.autograd import saved as saving
 from gpugrad.autograd.node import FREED, AccumulateGrad, Node, edge_of, next_key, stale
 
 IN, OUT, SHAPE, DTYPE, ORDER, CONST = range(6)
@@ -102,6 +104,27 @@ def guarded(forward: Any) -> Any:
     return run
 
 
+def without_data(spec: Spec, cuda: Any) -> Any:
+    """What the meta device runs: ``meta`` if the op has it, else forward on arrays without data;
+    where forward looks at elements, what a GPU runs, which mustn't."""
+    texts = [f for f in ([spec.meta] if spec.meta else [spec.forward, cuda]) if f is not None]
+
+    def run(be: Any, *args: Any, **kw: Any) -> Any:
+        failed: Any = None
+        for text in texts:
+            try:
+                if spec.promote and not spec.meta:
+                    return be.pointwise(spec.forward, args, kw)
+                out = text(be, *args, **kw)
+                if out is not NotImplemented:
+                    return out
+            except (NotImplementedError, TypeError, AttributeError) as e:
+                failed = failed or e
+        raise NotImplementedError(f"{spec.name}() doesn't work on meta tensors, which have no "
+                                  f"data: use tensors on the CPU ({failed})") from failed
+    return run
+
+
 def of_ufunc(name: str, nin: int) -> Any:
     """forward of an op that is one ufunc; entries call the ufunc itself, a Python frame less."""
     if nin == 1:
@@ -135,10 +158,11 @@ class Spec:
             self.forward = body["forward"]
         cuda = body.get("cuda")
         gpu = with_fallback(cuda, self.forward) if cuda else self.forward
-        # By a backend's index: the CPU, a GPU, and a GPU among several.
-        self.impl = (self.forward, gpu, guarded(gpu))
+        # By a backend's index: the CPU, a GPU, a GPU among several, and no data.
+        self.meta = body.get("meta")
+        self.impl = (self.forward, gpu, guarded(gpu), without_data(self, cuda))
         # The ufunc itself by index, filled in as backends are made.
-        self.direct: list[Any] | None = [None] * 3 if self.ufunc and not cuda else None
+        self.direct: list[Any] | None = [None] * 4 if self.ufunc and not cuda else None
         positional, keywords, self.variadic = parameters(self.forward)
         self.inputs: list[str] = positional[1:]
         defaults = self.forward.__kwdefaults__ or {}
@@ -291,15 +315,39 @@ class Spec:
             outs = cells = ()
             node.n_out = kw["n_out"]
         self.saver(() if self.variadic else mask)(node, *ts, *values, *outs, *cells, kw)
+        if off[0]:
+            if anomaly[0] is not None:
+                anomaly[0].made(node)
+            if state.saving is not None and not written:
+                self.pack(node, ts)
         return node
 
-    def refresh_results(self, node: Node) -> None:
+    def pack(self, node: Node, ts: Any) -> None:
+        """Give what was saved to the hooks on saved tensors. ``ts``: what record was given; numbers
+        among them are no tensors, and stay."""
+        if not node.guard:
+            return
+        packed = list(node.saved)
+        for j, (kind, i, _) in enumerate(self.plan):
+            v = packed[j]
+            if v is None or kind not in (IN, OUT) or (kind == IN and ts[i] is NOTHING):
+                continue
+            if isinstance(v, tuple):
+                packed[j] = tuple([a if a is None else saving.pack(a, node.be, t)
+                                   for a, t in zip(v, ts[i])])
+            else:
+                packed[j] = saving.pack(v, node.be, ts[i] if kind == IN else None)
+        node.saved, node.guard = tuple(packed), saving.PACKED_GUARD
+
+    def refresh_results(self, node: Node, ins: Any) -> None:
         """An in-place op has written: its saved results are at the new version."""
         guard = list(node.guard)
         for i, (cell, _, j) in enumerate(guarded_places(node)):
             if self.plan[j][0] == OUT:
                 guard[2 * i + 1] = cell[0]
         node.guard = tuple(guard)
+        if off[0] and state.saving is not None:
+            self.pack(node, [t if isinstance(t, Tensor) else NOTHING for t in ins])
 
     # Backward ------------------------------------------------------------------------------------
 
@@ -315,13 +363,15 @@ class Spec:
                 values[j] = tuple(a if a is None else wrap(a, node.be) for a in v)
             elif kind == OUT:
                 source = getattr(node, "result", None) or node
-                values[j] = restore(v, node.be, (source, i) if i < self.n_diff else None, cells[j])
+                values[j] = restore(v, node.be, (source, i) if i < self.n_diff else None,
+                                    cells.get(j))
             else:
                 at = self.edge_at.get(i)
                 edge = None if at is None else node.edges[at]
                 want = node.fit[at] if edge is not None and node.fit is not None else None
-                values[j] = restore(v, node.be, edge, cells[j]) if want is None or \
-                    want[1] == v.dtype else restore_cast(v, node.be, edge, cells[j], want[1])
+                cell = cells.get(j)              # none if it was packed
+                values[j] = restore(v, node.be, edge, cell) if want is None or \
+                    want[1] == v.dtype else restore_cast(v, node.be, edge, cell, want[1])
         return values
 
     def make_run(self) -> Any:
@@ -390,7 +440,7 @@ def unchanged(node: Any) -> Any:
         each = iter(guard)
         for cell, version in zip(each, each):
             if cell[0] != version:
-                raise_stale(node)
+                return packed_or_stale(node)
     elif guard is None:
         raise RuntimeError(FREED)
     return node.saved
@@ -402,7 +452,10 @@ def guarded_places(node: Any) -> list[tuple[Any, int, int]]:
     return [(guard[2 * i], guard[2 * i + 1], j) for i, j in enumerate(guard[-1])] if guard else []
 
 
-def raise_stale(node: Any) -> None:
+def packed_or_stale(node: Any) -> Any:
+    """The saved values of a node that has them packed; else raises, as one was changed in place."""
+    if node.guard[0] is saving.PACKED_CELL:
+        return [saving.unpacked(v, node.be) for v in node.saved]
     cell, version, j = next(item for item in guarded_places(node) if item[0][0] != item[1])
     spec, a = node.spec, node.saved[j]
     kind, i, _ = spec.plan[j]

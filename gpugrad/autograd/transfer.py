@@ -3,7 +3,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from gpugrad._state import state
+from gpugrad._state import anomaly, state
 from gpugrad._tensor import Tensor, wrap
 from gpugrad.autograd.node import Node, edge_of, next_key
 
@@ -43,5 +43,7 @@ def to_backend(x: Tensor, target: Any, non_blocking: bool = False) -> Tensor:
         node = ToCopyBackward0()
         node.be, node.source, node.edges = target, source, (edge_of(x),)
         node.fit, node.hooks, node.key = None, None, next_key()
+        if anomaly[0] is not None:
+            anomaly[0].made(node)
         edge = (node, 0)
     return wrap(move(x._a, source, target, non_blocking), target, edge)

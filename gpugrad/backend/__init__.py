@@ -38,7 +38,11 @@ def get(d: Any = None) -> Backend:
 
 def _make(d: device) -> Backend:
     if d.type == "meta":
-        raise NotImplementedError("the meta device is not supported; make the tensor on 'cpu'")
+        from gpugrad.backend.meta import MetaBackend
+
+        # There is one, whatever the index.
+        _made[d] = register(device("meta"), MetaBackend()) if d.index is None else get("meta")
+        return _made[d]
     if d.type == "cpu":
         raise RuntimeError(f"Invalid device: there is one CPU, 'cpu' or 'cpu:0', not '{d}'")
     from gpugrad.backend import cuda

@@ -102,6 +102,14 @@ class Backend:
         """
         return a
 
+    def read(self, a: Any) -> Any:
+        """The one element of an array as a Python number."""
+        return self.to_host(a).item()
+
+    def holds(self, condition: Any) -> bool:
+        """Does the condition hold for every element? The host waits for the answer."""
+        return bool(self.to_host(condition.all()))
+
     def into_host(self, a: Any, out: Any) -> bool:
         """Copy a to ``out`` without waiting, if that is in pinned memory; False if it isn't."""
         return False
@@ -119,6 +127,10 @@ class Backend:
     def address(self, a: Any) -> int:
         """Where the first element lies in the device's memory."""
         return int(a.__array_interface__["data"][0])
+
+    def begins_like(self, a: Any, b: Any) -> bool:
+        """Do two arrays, of which none is empty, have the same first element in memory?"""
+        return self.address(a) == self.address(b)
 
     def is_dense(self, a: Any) -> bool:
         """Does a fill its memory without gaps or overlaps, so that it can be added to in place?"""
@@ -201,7 +213,7 @@ class Backend:
     def diagonal(self, x: Any, offset: int, dim1: int, dim2: int) -> Any:
         """A writable view of a diagonal, as a last dim."""
         xp = self.xp
-        a = xp.moveaxis(x, (dim1, dim2), (-2, -1))
+        a = self.writable(xp.moveaxis(x, (dim1, dim2), (-2, -1)))
         a = a[..., offset:] if offset >= 0 else a[..., -offset:, :]
         steps = (*a.strides[:-2], a.strides[-2] + a.strides[-1])
         return xp.lib.stride_tricks.as_strided(a, (*a.shape[:-2], min(a.shape[-2:])), steps)

@@ -34,10 +34,8 @@ _simulate = [_WANTED == "sim"]
 def usable() -> tuple[Any, str]:
     """(cupy, ""), or (None, why CUDA can't be used and what to do). Never raises; looks once."""
     if _simulate[0]:
-        from gpugrad.cudasim import installing
-
-        reason = installing.missing()
-        return (None, reason) if reason else (installing.start(), "")
+        reason = _lacking()
+        return (None, reason) if reason else (_simulation().start(), "")
     if _WANTED not in ("", "sim"):
         return None, f"GPUGRAD_CUDA is {_WANTED!r}: it must be sim, or not be set"
     try:
@@ -62,6 +60,25 @@ def usable() -> tuple[Any, str]:
     return cupy, ""
 
 
+def _simulation() -> Any:
+    """What puts the simulated device in CuPy's place; None if its package isn't installed."""
+    try:
+        from gpugrad.cudasim import installing
+    except ModuleNotFoundError:
+        return None
+    return installing
+
+
+def _lacking() -> str:
+    """Why there can be no simulated device, and what to install; "" if there can."""
+    simulation = _simulation()
+    if simulation is None:
+        return ("the simulated CUDA device is a package of its own: install it by pip install "
+                "gpugrad-cudasim")
+    reason: str = simulation.missing()
+    return reason
+
+
 def simulated() -> bool:
     """Whether CUDA devices are simulated ones."""
     return _simulate[0]
@@ -70,7 +87,6 @@ def simulated() -> bool:
 def simulate(on: bool) -> None:
     """From now on CUDA devices are simulated ones, or again those that are there."""
     from gpugrad import backend
-    from gpugrad.cudasim import installing
 
     if on == _simulate[0]:
         return
@@ -78,7 +94,7 @@ def simulate(on: bool) -> None:
         raise RuntimeError(f"a CUDA device ({next(iter(_made.values())).name}) is in use already: "
                            f"start the simulation before the first tensor goes to a device, or "
                            f"set GPUGRAD_CUDA=sim in the environment")
-    reason = installing.missing() if on else ""
+    reason = _lacking() if on else ""
     if reason:
         raise RuntimeError(reason)
     _simulate[0] = on
@@ -86,7 +102,7 @@ def simulate(on: bool) -> None:
         del backend._made[d]
     _made.clear()
     if not on:
-        installing.stop()
+        _simulation().stop()
     usable.cache_clear()
 
 

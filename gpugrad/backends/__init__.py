@@ -1,26 +1,20 @@
 """torch.backends: what scripts ask about, and set, at their top."""
 from __future__ import annotations
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from gpugrad.backends import cuda as cuda
 from gpugrad.backends import cudnn as cudnn
 
+# Libraries and devices of PyTorch's that gpugrad does without, but for cpu; imported when first
+# asked about.
+_LAZY = ("cpu", "mha", "mkl", "mkldnn", "mps", "nnpack", "openmp", "opt_einsum", "quantized")
 
-class Absent:
-    """A library or kind of device of PyTorch's that gpugrad does without."""
-
-    def __init__(self, name: str) -> None:
-        self._name = name
-
-    def is_available(self) -> bool:
-        """False."""
-        return False
-
-    def is_built(self) -> bool:
-        """False."""
-        return False
-
-    def __repr__(self) -> str:
-        return f"<gpugrad.backends.{self._name}: not available>"
-
-
-mkl, mkldnn, mps, openmp = (Absent(n) for n in ("mkl", "mkldnn", "mps", "openmp"))
+if TYPE_CHECKING:
+    from gpugrad.backends import mps as mps
+else:
+    def __getattr__(name: str) -> Any:
+        if name in _LAZY:
+            return import_module("gpugrad.backends." + name)
+        raise AttributeError(f"module 'gpugrad.backends' has no attribute '{name}'")

@@ -1,9 +1,12 @@
 """torch.backends.cuda: how CUDA multiplies matrices."""
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 from gpugrad.backend import precision
+from gpugrad.functions.attention import enabled as _attention
 
 _SETTINGS = precision.matmul
 _FP32 = ("none", "ieee", "tf32")
@@ -93,13 +96,12 @@ def _reduction(name: str, value: Any) -> bool:
 matmul = _Matmul()
 
 
-# Scaled dot product attention: gpugrad has one text for it, PyTorch's "math". The switches of the
-# others can be set and read.
-_attention = {"flash": True, "mem_efficient": True, "math": True, "cudnn": True}
+# Scaled dot product attention: the switches of PyTorch's backends, for which gpugrad has one text.
+# With "math" and all others turned off, calls raise as PyTorch's do.
 
 
 def enable_flash_sdp(enabled: bool) -> None:
-    """Remembered, without effect."""
+    """Whether that backend may be taken."""
     _attention["flash"] = bool(enabled)
 
 
@@ -109,7 +111,7 @@ def flash_sdp_enabled() -> bool:
 
 
 def enable_mem_efficient_sdp(enabled: bool) -> None:
-    """Remembered, without effect."""
+    """Whether that backend may be taken."""
     _attention["mem_efficient"] = bool(enabled)
 
 
@@ -119,7 +121,7 @@ def mem_efficient_sdp_enabled() -> bool:
 
 
 def enable_math_sdp(enabled: bool) -> None:
-    """Remembered, without effect."""
+    """Whether that backend may be taken."""
     _attention["math"] = bool(enabled)
 
 
@@ -129,10 +131,57 @@ def math_sdp_enabled() -> bool:
 
 
 def enable_cudnn_sdp(enabled: bool) -> None:
-    """Remembered, without effect."""
+    """Whether that backend may be taken."""
     _attention["cudnn"] = bool(enabled)
 
 
 def cudnn_sdp_enabled() -> bool:
     """What enable_cudnn_sdp was given."""
     return _attention["cudnn"]
+
+
+@contextlib.contextmanager
+def sdp_kernel(enable_flash: bool = True, enable_math: bool = True,
+               enable_mem_efficient: bool = True, enable_cudnn: bool = True) -> Iterator[None]:
+    """The switches inside the block; the older form of torch.nn.attention.sdpa_kernel."""
+    before = dict(_attention)
+    _attention.update(flash=enable_flash, math=enable_math, mem_efficient=enable_mem_efficient,
+                      cudnn=enable_cudnn)
+    try:
+        yield
+    finally:
+        _attention.update(before)
+
+
+def is_flash_attention_available() -> bool:
+    """False: gpugrad's attention is its own."""
+    return False
+
+
+def can_use_flash_attention(params: Any, debug: bool = False) -> bool:
+    """False: see is_flash_attention_available."""
+    return False
+
+
+can_use_efficient_attention = can_use_cudnn_attention = can_use_flash_attention
+
+
+_preferred = {"linalg": "default", "blas": "cublas"}
+
+
+def preferred_linalg_library(backend: str | None = None) -> str:
+    """Remembered, without effect: CuPy's is used."""
+    return _prefer("linalg", backend, ("default", "cusolver", "magma"))
+
+
+def preferred_blas_library(backend: str | None = None) -> str:
+    """Remembered, without effect: cuBLAS is used."""
+    return _prefer("blas", backend, ("default", "cublas", "cublaslt", "hipblaslt", "ck"))
+
+
+def _prefer(kind: str, wanted: str | None, known: tuple[str, ...]) -> str:
+    if wanted is not None:
+        if not isinstance(wanted, str) or wanted not in known:
+            raise RuntimeError(f"Unknown input value {wanted!r}. Choose from: {', '.join(known)}.")
+        _preferred[kind] = wanted
+    return _preferred[kind]

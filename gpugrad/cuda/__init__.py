@@ -65,6 +65,10 @@ def __getattr__(name: str) -> Any:
         from gpugrad.cuda.memory import out_of_memory_error
 
         return out_of_memory_error()
+    if name == "amp":
+        from importlib import import_module
+
+        return import_module("gpugrad.cuda.amp")
     if name.endswith("Tensor"):
         from gpugrad.tensor_types import CUDA_TYPES
 

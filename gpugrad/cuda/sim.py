@@ -2,17 +2,20 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 from gpugrad.backend import cuda as _backend
-from gpugrad.cudasim import state
-from gpugrad.cudasim.state import Stats as Stats
+
+if TYPE_CHECKING:
+    from gpugrad.cudasim.state import Stats as Stats
 
 
 class simulate:
     """Make ``cuda`` a simulated device, as GPUGRAD_CUDA=sim in the environment does.
 
     Calling it is enough; ``with simulate():`` ends it with the block. RuntimeError if a real
-    device is in use already, or if the machine has no C++ compiler.
+    device is in use already, if the package gpugrad-cudasim isn't installed, or if the machine has
+    no C++ compiler.
     """
 
     def __init__(self) -> None:
@@ -34,9 +37,24 @@ def is_simulated() -> bool:
 
 def stats() -> Stats:
     """How often the host waited for a device, copied, launched and compiled since ``reset``."""
-    return replace(state.counts)
+    return replace(_state().counts)
 
 
 def reset() -> None:
     """Count from 0 again."""
-    state.reset()
+    _state().reset()
+
+
+def _state() -> Any:
+    """The simulation's books; RuntimeError without its package."""
+    try:
+        from gpugrad.cudasim import state
+    except ModuleNotFoundError:
+        raise RuntimeError(_backend._lacking()) from None
+    return state
+
+
+def __getattr__(name: str) -> Any:
+    if name == "Stats":
+        return _state().Stats
+    raise AttributeError(f"module 'gpugrad.cuda.sim' has no attribute '{name}'")

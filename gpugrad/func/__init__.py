@@ -1,4 +1,4 @@
-"""torch.func: functions made of functions, by going backward. See docs/pytorch-differences.md."""
+"""torch.func: functions made of functions, by going backward. See docs/differences.md."""
 from __future__ import annotations
 
 from gpugrad.func.jacobians import hessian as hessian

@@ -196,6 +196,8 @@ def _tangents(primals: Any, tangents: Any, name: str) -> list[Tensor]:
         raise RuntimeError(f"{name}: Expected primals to be a tuple. E.g. it should be valid to "
                            "call f(*primals).")
     given, tree = flatten(primals)
+    if not given:
+        raise RuntimeError(f"{name}: Expected primals to contain at least one Tensor.")
     found, other = flatten(tangents)
     if tree != other:
         raise RuntimeError(f"{name}: Expected primals and tangents to have the same python "

@@ -1,9 +1,19 @@
 """Activation functions of one tensor, and prelu."""
 from __future__ import annotations
 
+from gpugrad._state import state
 from gpugrad._tensor import Tensor
 from gpugrad.autograd.rules import tensors as T
+from gpugrad.dtypes import FLOATING, type_name
 from gpugrad.functions.arguments import dim_of
+
+
+def _floating(x: Tensor, name: str, kinds: str = FLOATING) -> Tensor:
+    """x; NotImplementedError unless it is of one of these kinds of dtypes."""
+    if x._a.dtype.kind not in kinds:
+        raise NotImplementedError(f"\"{name}\" not implemented for '{type_name(x._a.dtype)}': make "
+                                  "the input floating-point, as in x.float()")
+    return x
 
 
 def relu(input: Tensor, inplace: bool = False) -> Tensor:
@@ -18,6 +28,7 @@ def relu6(input: Tensor, inplace: bool = False) -> Tensor:
 
 def leaky_relu(input: Tensor, negative_slope: float = 0.01, inplace: bool = False) -> Tensor:
     """x where x > 0, else negative_slope * x."""
+    _floating(input, "leaky_relu_cpu")
     return (T.leaky_relu_ if inplace else T.leaky_relu)(input, slope=negative_slope)
 
 
@@ -26,6 +37,9 @@ def prelu(input: Tensor, weight: Tensor) -> Tensor:
     if weight.ndim > 1:
         raise RuntimeError("prelu: Expected `weight` to be a scalar or 1D tensor, but got: ndim = "
                            f"{weight.ndim}")
+    if input.dtype is not weight.dtype and state.casting is None:
+        raise RuntimeError("prelu: Type promoting not supported. Got "
+                           f"{type_name(input._a.dtype)} and {type_name(weight._a.dtype)}")
     if weight.numel() != 1:
         channels = input.shape[1] if input.ndim > 1 else 1
         if weight.numel() != channels:
@@ -33,6 +47,8 @@ def prelu(input: Tensor, weight: Tensor) -> Tensor:
                                f"parameter numbers = {weight.numel()} and channel size = "
                                f"{channels}.")
         weight = weight.view(-1, *[1] * (input.ndim - 2))
+    elif input.ndim == 0:
+        weight = weight.reshape(())
     return T.prelu_kernel(input, weight)
 
 
@@ -58,16 +74,18 @@ def gelu(input: Tensor, approximate: str = "none") -> Tensor:
     """x times the normal distribution function at x; approximate "tanh" is faster."""
     if approximate not in ("none", "tanh"):
         raise RuntimeError("approximate argument must be either none or tanh.")
-    return T.gelu(input, approximate=approximate)
+    return T.gelu(_floating(input, "GeluKernelImpl"), approximate=approximate)
 
 
 def silu(input: Tensor, inplace: bool = False) -> Tensor:
     """x * sigmoid(x)"""
+    _floating(input, "silu_cpu", FLOATING + "c")
     return T.silu_(input) if inplace else T.silu(input)
 
 
 def mish(input: Tensor, inplace: bool = False) -> Tensor:
     """x * tanh(softplus(x))"""
+    _floating(input, "mish_cpu")
     return T.mish_(input) if inplace else T.mish(input)
 
 
@@ -83,12 +101,12 @@ def tanh(input: Tensor) -> Tensor:
 
 def softplus(input: Tensor, beta: float = 1, threshold: float = 20) -> Tensor:
     """log(1 + exp(beta * x)) / beta; x itself where beta * x > threshold."""
-    return T.softplus(input, beta=beta, threshold=threshold)
+    return T.softplus(_floating(input, "softplus_cpu"), beta=beta, threshold=threshold)
 
 
 def logsigmoid(input: Tensor) -> Tensor:
     """log(sigmoid(x))"""
-    return T.log_sigmoid(input)
+    return T.log_sigmoid(_floating(input, "log_sigmoid_cpu"))
 
 
 def hardtanh(input: Tensor, min_val: float = -1.0, max_val: float = 1.0,
@@ -96,16 +114,20 @@ def hardtanh(input: Tensor, min_val: float = -1.0, max_val: float = 1.0,
     """x held between two numbers."""
     if min_val > max_val:
         raise ValueError("min_val cannot be greater than max_val")
+    if input._a.dtype.kind == "c":
+        raise NotImplementedError("clamp is not supported for complex types")
     return (T.hardtanh_ if inplace else T.hardtanh)(input, min_val=min_val, max_val=max_val)
 
 
 def hardsigmoid(input: Tensor, inplace: bool = False) -> Tensor:
     """relu6(x + 3) / 6"""
+    _floating(input, "hardsigmoid_cpu")
     return T.hardsigmoid_(input) if inplace else T.hardsigmoid(input)
 
 
 def hardswish(input: Tensor, inplace: bool = False) -> Tensor:
     """x * relu6(x + 3) / 6"""
+    _floating(input, "hardswish_cpu")
     return T.hardswish_(input) if inplace else T.hardswish(input)
 
 
@@ -133,7 +155,7 @@ def softshrink(input: Tensor, lambd: float = 0.5) -> Tensor:
     """x moved towards 0 by lambd, and 0 where it would pass it."""
     if lambd < 0:
         raise RuntimeError(f"lambda must be greater or equal to 0, but found to be {lambd}.")
-    return T.softshrink(input, bound=lambd)
+    return T.softshrink(_floating(input, "softshrink_check"), bound=lambd)
 
 
 def glu(input: Tensor, dim: int = -1) -> Tensor:
@@ -144,7 +166,7 @@ def glu(input: Tensor, dim: int = -1) -> Tensor:
     if input.shape[dim] % 2:
         raise RuntimeError(f"Halving dimension must be even, but dimension {dim} is size "
                            f"{input.shape[dim]}")
-    return T.glu(input, dim=dim)
+    return T.glu(_floating(input, "glu_cpu"), dim=dim)
 
 
 def relu_(input: Tensor) -> Tensor:

@@ -34,6 +34,10 @@ def embedding_bag(input: Tensor, weight: Tensor, offsets: Tensor | None = None,
     if weight.ndim != 2:
         raise ValueError("weight has to be a 2D Tensor, but got Tensor of dimension "
                          f"{weight.ndim}")
+    if not weight.is_floating_point():
+        raise RuntimeError("Expected tensor for argument #1 'weight' to have one of the following "
+                           f"scalar types: Half, BFloat16, Float, Double; but got {weight.type()} "
+                           "instead")
     _check_mode(mode, scale_grad_by_freq, sparse, per_sample_weights)
     bag, count = _bags(input, offsets, include_last_offset)
     indices = input.reshape(-1)
@@ -100,6 +104,9 @@ def _bags(input: Tensor, offsets: Tensor | None, include_last: bool) -> tuple[Te
                          f"{input.ndim}")
     if offsets is None:
         raise ValueError("offsets has to be a 1D Tensor but got None")
+    if offsets.dtype.name not in ("int64", "int32"):
+        raise RuntimeError("Expected tensor for argument #1 'offsets' to have one of the following "
+                           f"scalar types: Long, Int; but got {offsets.type()} instead")
     if offsets.ndim != 1:
         raise ValueError("offsets has to be a 1D Tensor")
     if include_last and offsets.shape[0] == 0:
@@ -114,7 +121,10 @@ def _bags(input: Tensor, offsets: Tensor | None, include_last: bool) -> tuple[Te
     starts = offsets[:-1] if include_last else offsets
     if not starts.shape[0]:
         return each, 0
-    return T.bag_of(each, starts), starts.shape[0]
+    bags = T.bag_of(each, starts)
+    if include_last:                             # what comes after the end is in no bag
+        bags = bags.masked_fill(each >= offsets[-1:], starts.shape[0])
+    return bags, starts.shape[0]
 
 
 def _sizes(bag: Tensor, count: int, like: Tensor) -> Tensor:

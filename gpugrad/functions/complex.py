@@ -13,6 +13,9 @@ def _both(name: str, x: Any, y: Any) -> None:
     for i, v in enumerate((x, y)):
         if not isinstance(v, Tensor):
             raise TypeError(f"{name}(): argument {i + 1} must be Tensor, not {type(v).__name__}")
+    if all(t._a.dtype == dtypes.float16.np for t in (x, y)):
+        refusal: Any = NotImplementedError if name == "polar" else TypeError
+        raise refusal("complex32 tensors are not supported: convert to float32")
     if not all(t._a.dtype in dtypes.WHOLE for t in (x, y)):
         raise RuntimeError("Expected both inputs to be Half, Float or Double tensors but got "
                            f"{type_name(x._a.dtype)} and {type_name(y._a.dtype)}: {name}() takes "
@@ -81,6 +84,11 @@ def view_as_complex(input: Tensor) -> Tensor:
 
 
 def conj(input: Tensor) -> Tensor:
+    """The complex conjugates, in new memory; of a real tensor itself."""
+    return T.conj_physical(input) if input.is_complex() else input
+
+
+def conj_physical(input: Tensor) -> Tensor:
     """The complex conjugates, in new memory; of a real tensor itself."""
     return T.conj_physical(input) if input.is_complex() else input
 

@@ -5,6 +5,7 @@ from typing import Any
 
 from gpugrad._tensor import Tensor
 from gpugrad.autograd.rules import tensors as T
+from gpugrad.backend.columns import out_size
 from gpugrad.functions.padding import pad
 from gpugrad.functions.windows import check_conv, check_conv_transpose, numbers, same_padding
 
@@ -51,8 +52,18 @@ def _conv(name: str, n: int, x: Tensor, w: Tensor, bias: Any, stride: Any, paddi
     else:
         padding = numbers("padding", padding, n)
     check_conv(n, x, w, bias, stride, padding, dilation, groups)
+    if not x._a.shape[1]:
+        return _of_no_channels(x, w, bias, stride, padding, dilation)
     op = T.convolution if n == 2 else T.convolution_nd
     return op(x, w, bias, stride=stride, padding=padding, dilation=dilation, groups=groups)
+
+
+def _of_no_channels(x: Tensor, w: Tensor, bias: Tensor | None, stride: Any, padding: Any,
+                    dilation: Any) -> Tensor:
+    """Sums of nothing, and the bias."""
+    sizes = [out_size(*each) for each in zip(x.shape[2:], w.shape[2:], stride, padding, dilation)]
+    out = (x.sum() + w.sum()).expand(x.shape[0], w.shape[0], *sizes)
+    return out.clone() if bias is None else out + bias.view(-1, *[1] * len(sizes))
 
 
 def _padding_by_name(padding: str, x: Tensor, kernel: Any, stride: Any, dilation: Any) -> Any:

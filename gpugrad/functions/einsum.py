@@ -6,8 +6,10 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from gpugrad._state import state
 from gpugrad._tensor import Tensor
 from gpugrad.autograd.rules import tensors as T
+from gpugrad.functions.arguments import common
 from gpugrad.functions.matmul import matmul
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
@@ -151,6 +153,8 @@ def pair(a: Tensor, la: Labels, b: Tensor, lb: Labels, keep: set[Any]) -> tuple[
     batch = [v for v in la if v in lb and v in keep]
     inner = [v for v in la if v in lb and v not in keep]
     rows, columns = [v for v in la if v not in lb], [v for v in lb if v not in la]
+    if a._a.dtype != b._a.dtype:                 # a sum of integers is wider
+        a, b = common(a, b)
     x = arranged(a, la, [*batch, *rows, *inner])
     y = arranged(b, lb, [*batch, *inner, *columns])
     n, k = len(batch), math.prod([size[v] for v in inner])
@@ -254,10 +258,12 @@ def einsum(*args: Any) -> Tensor:
             list(args[1:])
         ins, out = parse(args[0])
     labels, result = spelled_out(ins, out, operands)
-    if len({x._a.dtype for x in operands}) > 1 and len(operands) == 2:
+    if len({x._a.dtype for x in operands}) > 1 and len(operands) == 2 and state.casting is None:
         raise RuntimeError("einsum(): expected operands of the same dtype, but got "
                            + " and ".join(x.dtype.name for x in operands))
-    return contract(operands, labels, result)
+    x = contract(operands, labels, result)
+    same = any(x is given for given in operands)
+    return T.permute(x, dims=tuple(range(x._a.ndim))) if same else x
 
 
 # Chains ------------------------------------------------------------------------------------------
@@ -273,7 +279,7 @@ def chain_matmul(*matrices: Tensor) -> Tensor:
         if m._a.ndim != 2:
             raise RuntimeError(f"Tensor {i} has to be 2-dimensional, but got {m._a.ndim}D: "
                                "chain_matmul() multiplies matrices")
-    return matrices[0] if len(matrices) == 1 else multi_dot(matrices)
+    return T.clone(matrices[0]) if len(matrices) == 1 else multi_dot(matrices)
 
 
 def multi_dot(tensors: Sequence[Tensor]) -> Tensor:

@@ -11,6 +11,7 @@ from gpugrad.autograd.grad_mode import no_grad
 from gpugrad.autograd.rules import tensors as T
 from gpugrad.creation import arange
 from gpugrad.dtypes import int64
+from gpugrad.functions.windows import not_implemented
 
 _ALIGN = ("Default grid_sample and affine_grid behavior has changed to align_corners=False since "
           "1.3.0. Please specify align_corners=True if the old behavior is desired. See the "
@@ -59,7 +60,9 @@ def _check(x: Tensor, grid: Tensor, mode: str) -> None:
                                f"sizes {list(x.shape)} with dimension {d} being empty")
     if mode == "bicubic" and x.ndim == 5:
         raise RuntimeError("grid_sampler(): bicubic interpolation only supports 4D input")
-    if x.dtype is not grid.dtype or not x.is_floating_point():
+    if x.dtype is grid.dtype and not x.is_floating_point():
+        raise not_implemented("grid_sampler", x)
+    if x.dtype is not grid.dtype:
         raise RuntimeError(f"grid_sampler(): expected input and grid to have the same "
                            f"floating-point dtype, but got {x.dtype} and {grid.dtype}")
 

@@ -56,7 +56,8 @@ def _part(x: Tensor, k: Any) -> Any:
         if k._be.index and not x._be.index:
             raise RuntimeError("indices should be either on cpu or on the same device as the "
                                f"indexed tensor ({x.device})")
-        k = to_backend(k, x._be)
+        if kind != "b" or not x.is_meta:         # where a mask holds is known on the CPU alone
+            k = to_backend(k, x._be)
     return k
 
 
@@ -99,8 +100,10 @@ def _parts(x: Tensor, key: Any) -> list[Any]:
             raise IndexError("slice() cannot be applied to a 0-dim tensor.")
         raise IndexError(f"too many indices for tensor of dimension {x._a.ndim}")
     at = [i for i, k in enumerate(keys) if k is Ellipsis]
-    if len(at) > 1:
-        raise IndexError("an index can only have a single ellipsis ('...')")
+    if len(at) > 1:                              # a second one stands for no dim, and none follows
+        if any(k is not Ellipsis for k in keys[at[1]:]):
+            raise IndexError("an index can only have a single ellipsis ('...')")
+        keys = keys[:at[1]]
     if at:
         keys[at[0]:at[0] + 1] = [_ALL] * (x._a.ndim - used)
     return keys
@@ -129,16 +132,20 @@ def _basic(x: Tensor, key: Any) -> tuple[Tensor, list[Any]]:
     return x, indices
 
 
+def _check_mask(x: Tensor, dim: int, k: Tensor) -> None:
+    for i, n in enumerate(k._a.shape):
+        if dim + i >= x._a.ndim or n != x._a.shape[dim + i]:
+            raise IndexError(f"The shape of the mask {list(k._a.shape)} at index {i} does not "
+                             f"match the shape of the indexed tensor {list(x._a.shape)} at index "
+                             f"{dim + i}")
+
+
 def _places(x: Tensor, dim: int, k: Tensor) -> list[Tensor]:
     """An advanced index as tensors of integers: itself, or one per dim of a mask."""
     if not _is_mask(k):
         return [k]
-    for i, n in enumerate(k._a.shape):
-        if n != x._a.shape[dim + i]:
-            raise IndexError(f"The shape of the mask {list(k._a.shape)} at index {i} does not "
-                             f"match the shape of the indexed tensor {list(x._a.shape)} at index "
-                             f"{dim + i}")
-    return [wrap(i, x._be) for i in k._a.nonzero()]
+    _check_mask(x, dim, k)
+    return [to_backend(wrap(i, k._be), x._be) for i in k._a.nonzero()]
 
 
 def _selected(x: Tensor, dim: int, i: int, named: int) -> Tensor:
@@ -199,13 +206,28 @@ def _as_value(x: Tensor, value: Any) -> Tensor:
 
 def setitem(x: Tensor, key: Any, value: Any) -> None:
     """x[key] = value"""
-    if key is False:                             # stands for no elements
-        return
-    whole = key is Ellipsis or (isinstance(key, slice) and key == _ALL)
+    if type(value) not in _NUMBERS:
+        value = _as_value(x, value)
+    else:
+        if type(value) is int and not -1 << 63 <= value < 1 << 63:
+            raise ValueError("Overflow when unpacking long long")
+        value = number_of(value, x._a.dtype)
+    if type(key) is bool:
+        if not key:                              # stands for no elements
+            return
+        key = None                               # or for a new dim of size 1
+    whole = key is Ellipsis or (x._a.ndim > 0 and isinstance(key, slice) and key == _ALL)
+    if x.is_meta and isinstance(key, Tensor) and _is_mask(key) and key._a.ndim:
+        value = _as_value(x, value)
+        if value._a.size == 1:                   # how many elements it fills needn't be known
+            _check_mask(x, 0, key)
+            mask = T.view(key, shape=(*key._a.shape, *[1] * (x._a.ndim - key._a.ndim)))
+            x.masked_fill_(to_backend(mask, x._be), cast(value.reshape(()), x._a.dtype))
+            return
     part, indices = (x, []) if whole else _basic(x, key)
     if not indices:
         if type(value) in _NUMBERS and not is_recorded(part, (part,)):
-            T.fill_(part, value=number_of(value, x._a.dtype))
+            T.fill_(part, value=value)
             return
         value, shape = _as_value(x, value), part._a.shape
         while value._a.ndim > len(shape) and value._a.shape[0] == 1:
@@ -215,6 +237,9 @@ def setitem(x: Tensor, key: Any, value: Any) -> None:
         return
     value = _as_value(x, value)
     if value._a.dtype != x._a.dtype and value._a.size == 1 and _only_a_mask(x, key):
+        if value._a.dtype.kind == "c" != x._a.dtype.kind:
+            raise RuntimeError(f"value cannot be converted to type {x.dtype} without overflow: it "
+                               "is complex")
         value = cast(value, x._a.dtype)
     _put(part, indices, value)
 
@@ -224,7 +249,7 @@ def _only_a_mask(x: Tensor, key: Any) -> bool:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         tensors = [k for k in _parts(x, key) if isinstance(k, Tensor)]
-    return len(tensors) == 1 and _is_mask(tensors[0])
+    return len(tensors) == 1 and _is_mask(tensors[0]) and tensors[0]._a.ndim > 0
 
 
 def _put(x: Tensor, indices: Any, value: Tensor, accumulate: bool = False) -> Tensor:
@@ -281,6 +306,10 @@ def index_put_(x: Tensor, indices: Any, values: Tensor, accumulate: bool = False
         if not isinstance(k, Tensor):
             raise TypeError(f"expected Tensor as element {i} in argument 0, but got "
                             f"{type(k).__name__}")
+        dims = k._a.ndim if _is_mask(k) else 1
+        if len(parts) + dims > x._a.ndim:
+            raise IndexError(f"too many indices for tensor of dimension {x._a.ndim} (got "
+                             f"{max(len(indices), len(parts) + dims)})")
         parts += _places(x, len(parts), _part(x, k) if k._a.ndim else k)
     return _put(x, parts, values, accumulate)
 
@@ -341,7 +370,7 @@ def _check_index_add(x: Tensor, dim: int, index: Tensor, source: Tensor,
         raise RuntimeError(f"index_add_(): Number of indices ({index._a.size}) should be equal to "
                            f"source.size(dim): ({m}), for dim: {d}")
     others = [s[:d] + s[d + 1:] for s in (x._a.shape, source._a.shape)]
-    if others[0] != others[1]:
+    if others[0] != others[1] or x._a.ndim < min(source._a.ndim, 1):
         raise RuntimeError("source tensor shape must match self tensor shape, excluding the "
                            f"specified dimension. Got self.shape = {list(x._a.shape)} "
                            f"source.shape = {list(source._a.shape)}")
@@ -349,7 +378,9 @@ def _check_index_add(x: Tensor, dim: int, index: Tensor, source: Tensor,
     bad = index_out_of(index, n)
     if bad is not None:
         raise RuntimeError(f"index {bad} is out of bounds for dimension {d} with size {n}")
-    return d, source if alpha == 1 else source * alpha
+    if alpha != 1:
+        source = T.scale(source, number=number_of(alpha, x._a.dtype))
+    return d, source
 
 
 def embedding(weight: Tensor, indices: Tensor, padding_idx: int = -1,
@@ -374,6 +405,10 @@ def embedding(weight: Tensor, indices: Tensor, padding_idx: int = -1,
 def embedding_renorm_(weight: Tensor, indices: Tensor, max_norm: float,
                       norm_type: float = 2.0) -> Tensor:
     """Scale the rows of weight that indices name, in place, to a norm of max_norm at most."""
+    if indices._a.dtype.kind not in "iu":
+        raise RuntimeError("Expected tensor for argument #2 'indices' to have one of the following "
+                           f"scalar types: Long, Int; but got {indices.type()} instead (while "
+                           "checking arguments for embedding_renorm_)")
     flat = indices.reshape(-1)
     rows = T.embedding(weight, flat)
     norms = rows.norm(norm_type, 1, keepdim=True)

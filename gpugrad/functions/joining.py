@@ -180,13 +180,24 @@ def combinations(input: Tensor, r: int = 2, with_replacement: bool = False) -> T
 # Cutting -----------------------------------------------------------------------------------------
 
 
+def _cuts(name: str, *given: Any) -> Any:
+    """The one argument of several names that says how a dim is cut."""
+    found = [v for v in given if v is not None]
+    if len(found) != 1:
+        raise TypeError(f"{name}() received an invalid combination of arguments: it takes one of "
+                        "sections and indices")
+    return found[0]
+
+
 def tensor_split(input: Tensor, indices_or_sections: Any = None, dim: int = 0, *,
-                 sections: Any = None, indices: Any = None) -> tuple[Tensor, ...]:
+                 sections: Any = None, indices: Any = None,
+                 tensor_indices_or_sections: Any = None) -> tuple[Tensor, ...]:
     """Parts of a dim as views: so many of nearly one size, or cut before the given indices."""
     if not input._a.ndim:
         raise RuntimeError("tensor_split expected at least a 1-dimensional tensor, but got a "
                            "tensor with 0 dims")
-    given = next(v for v in (indices_or_sections, sections, indices) if v is not None)
+    given = _cuts("tensor_split", indices_or_sections, sections, indices,
+                  tensor_indices_or_sections)
     d = dim_of(dim, input._a.ndim)
     n = input._a.shape[d]
     if isinstance(given, Tensor):
@@ -227,16 +238,22 @@ def _split_along(name: str, input: Tensor, given: Any, dim: int, least: int) -> 
     return tensor_split(input, given, dim)
 
 
-def hsplit(input: Tensor, indices_or_sections: Any) -> tuple[Tensor, ...]:
+def hsplit(input: Tensor, indices_or_sections: Any = None, *, sections: Any = None,
+           indices: Any = None) -> tuple[Tensor, ...]:
     """tensor_split along dim 1, of vectors along dim 0, into parts of one size."""
-    return _split_along("hsplit", input, indices_or_sections, int(input._a.ndim > 1), 1)
+    given = _cuts("hsplit", indices_or_sections, sections, indices)
+    return _split_along("hsplit", input, given, int(input._a.ndim > 1), 1)
 
 
-def vsplit(input: Tensor, indices_or_sections: Any) -> tuple[Tensor, ...]:
+def vsplit(input: Tensor, indices_or_sections: Any = None, *, sections: Any = None,
+           indices: Any = None) -> tuple[Tensor, ...]:
     """tensor_split along dim 0 into parts of one size."""
-    return _split_along("vsplit", input, indices_or_sections, 0, 2)
+    given = _cuts("vsplit", indices_or_sections, sections, indices)
+    return _split_along("vsplit", input, given, 0, 2)
 
 
-def dsplit(input: Tensor, indices_or_sections: Any) -> tuple[Tensor, ...]:
+def dsplit(input: Tensor, indices_or_sections: Any = None, *, sections: Any = None,
+           indices: Any = None) -> tuple[Tensor, ...]:
     """tensor_split along dim 2 into parts of one size."""
-    return _split_along("dsplit", input, indices_or_sections, 2, 3)
+    given = _cuts("dsplit", indices_or_sections, sections, indices)
+    return _split_along("dsplit", input, given, 2, 3)

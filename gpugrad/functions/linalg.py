@@ -95,6 +95,8 @@ def is_vector(A: Tensor, B: Tensor) -> bool:
 def _system(A: Tensor, B: Tensor, left: bool, name: str = "linalg.solve") -> tuple[Any, Any, bool]:
     """A and B as T.solve takes them, and whether B was of vectors."""
     check_matrices(A, name)
+    if not B._a.ndim:
+        raise RuntimeError(f"{name}: The input tensor B must have at least 2 dimensions.")
     check_same_dtype(A, B, name)
     vector = is_vector(A, B)
     if vector and not left:
@@ -470,6 +472,9 @@ def cross(input: Tensor, other: Tensor, *, dim: int = -1) -> Tensor:
         raise RuntimeError(f"linalg.cross: inputs dimension {dim} must have length 3. Got "
                            f"{sizes[0]} and {sizes[1]}")
     a, b = common(input, other)
+    if a._a.dtype.kind == "b":
+        raise NotImplementedError("\"cross\" not implemented for 'Bool': convert the input, as in "
+                                  "x.int()")
     try:
         return T.cross(a, b, dim=d - n)
     except ValueError:

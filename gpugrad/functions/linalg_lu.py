@@ -1,4 +1,4 @@
-"""torch.linalg: LU, products of reflections, and what is refused."""
+"""torch.linalg: LU, L D L^H and products of reflections."""
 from __future__ import annotations
 
 from typing import Any
@@ -21,6 +21,8 @@ from gpugrad.ops.linalg_tools import mH
 _lu = return_type("linalg_lu", "P", "L", "U")
 _lu_factor = return_type("linalg_lu_factor", "LU", "pivots")
 _lu_factor_ex = return_type("linalg_lu_factor_ex", "LU", "pivots", "info")
+_ldl_factor = return_type("linalg_ldl_factor", "LD", "pivots")
+_ldl_factor_ex = return_type("linalg_ldl_factor_ex", "LD", "pivots", "info")
 
 
 def lu_factor_ex(A: Tensor, *, pivot: bool = True, check_errors: bool = False) -> Any:
@@ -115,16 +117,56 @@ def lu_solve(LU: Tensor, pivots: Tensor, B: Tensor, *, left: bool = True,
     return T.permute_rows(y, order, inverse=True)
 
 
-def _no_ldl(name: str) -> Any:
-    def refuse(*args: Any, **kw: Any) -> Any:
-        """Not supported."""
-        raise NotImplementedError(f"linalg.{name} is not supported, since neither NumPy nor CuPy "
-                                  "has LDL^H: use lu_factor and lu_solve, or eigh")
-    refuse.__name__ = refuse.__qualname__ = name
-    return refuse
+def _ldl(A: Tensor, hermitian: bool) -> tuple[Tensor, Tensor, Tensor]:
+    check_matrices(A, "torch.linalg.ldl_factor_ex", kernel="ldl_factor_kernel_cpu")
+    LD, pivots, info = T.ldl_factor(A, hermitian=hermitian)
+    return LD, pivots, info
 
 
-ldl_factor, ldl_factor_ex, ldl_solve = map(_no_ldl, ("ldl_factor", "ldl_factor_ex", "ldl_solve"))
+def _check_ldl(info: Tensor) -> None:
+    if bool((info != 0).any()):
+        raise RuntimeError("torch.linalg.ldl_factor: a pivot is exactly zero, so the matrix is "
+                           "singular: ldl_factor_ex() gives what there is")
+
+
+def ldl_factor(A: Tensor, *, hermitian: bool = False) -> Any:
+    """(LD, pivots): L D L^T, or with ``hermitian`` L D L^H, from the lower triangle of A, in the
+    form of LAPACK: see ops/linalg_ldl.py."""
+    LD, pivots, info = _ldl(A, hermitian)
+    _check_ldl(info)
+    return _ldl_factor((LD, pivots))
+
+
+def ldl_factor_ex(A: Tensor, *, hermitian: bool = False, check_errors: bool = False) -> Any:
+    """(LD, pivots, info): info is the number of the first pivot that is zero."""
+    LD, pivots, info = _ldl(A, hermitian)
+    if check_errors:
+        _check_ldl(info)
+    return _ldl_factor_ex((LD, pivots, info))
+
+
+def ldl_solve(LD: Tensor, pivots: Tensor, B: Tensor, *, hermitian: bool = False) -> Tensor:
+    """X with A X = B, from ldl_factor's LD and pivots of A."""
+    name = "torch.linalg.ldl_solve"
+    check_matrices(LD, name, arg="LD")
+    if B._a.ndim < 2:
+        raise IndexError(f"{name}: B must have at least 2 dimensions, but has {B._a.ndim}")
+    if B._a.shape[-2] != LD._a.shape[-1]:
+        raise RuntimeError(f"Incompatible matrix sizes for {name}: each A matrix is "
+                           f"{LD._a.shape[-2]} by {LD._a.shape[-1]} but each b matrix is "
+                           f"{B._a.shape[-2]} by {B._a.shape[-1]}")
+    if LD._a.dtype != B._a.dtype:
+        raise RuntimeError(f"Expected b and A to have the same dtype, but found b of type "
+                           f"{type_name(B._a.dtype)} and A of type {type_name(LD._a.dtype)} "
+                           "instead.")
+    if pivots._a.dtype.kind not in "iu":
+        raise RuntimeError(f"{name}: Expected pivots to be integers. Got "
+                           f"{type_name(pivots._a.dtype)}")
+    if pivots._a.shape != LD._a.shape[:-1]:
+        raise RuntimeError(f"{name}: Expected LD.shape[:-1] and pivots.shape to be the same, but "
+                           f"got pivots with shape {list(pivots._a.shape)} instead")
+    check_equation(LD, B, True, name)
+    return T.ldl_solve(LD, pivots, B, hermitian=hermitian)
 
 
 def householder_product(A: Tensor, tau: Tensor) -> Tensor:

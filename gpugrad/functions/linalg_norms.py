@@ -10,6 +10,7 @@ from gpugrad.autograd.rules import tensors as T
 from gpugrad.dtypes import type_name
 from gpugrad.functions.arguments import as_, dim_of, dims_of
 from gpugrad.functions.linalg import check_matrices, inv_ex
+from gpugrad.functions.types import promote_types
 from gpugrad.ops.reduction import count
 
 
@@ -26,6 +27,10 @@ def _as(x: Tensor, dtype: Any, name: str) -> Tensor:
     if dtype is not None and dtype.is_complex != x.is_complex():
         raise RuntimeError(f"{name}: dtype should be {'complex' if x.is_complex() else 'real'} for "
                            f"{'complex' if x.is_complex() else 'real'} inputs, but got {dtype}")
+    if dtype is not None and promote_types(x.dtype, dtype) is not dtype:
+        raise RuntimeError(f"{name}: the dtype of the input ({type_name(x._a.dtype)}) should be "
+                           "convertible without narrowing to the specified dtype "
+                           f"({type_name(dtype.np)})")
     return as_(x, dtype)
 
 
@@ -64,10 +69,16 @@ def matrix_norm(A: Tensor, ord: Any = "fro", dim: Any = (-2, -1), keepdim: bool 
     if ord == "nuc" or abs(ord) == 2:
         s = singular_values(A, i, j)
         last = s._a.ndim - 1
+        if not s._a.shape[last] and ord == -2:
+            raise IndexError("amin(): Expected reduction dim -1 to have non-zero size.")
+        if not s._a.shape[last] and ord == 2:
+            ord = "nuc"                          # of no values, a sum is 0 and a maximum an error
         out = T.sum(s, dim=(last,)) if ord == "nuc" else extreme(s, dim=(last,))
         return restored(out, i, j) if keepdim else out
     summed, kept = (i, j) if abs(ord) == 1 else (j, i)
     sums = T.vector_norm(A, p=1, dim=(summed,), keepdim=True)
+    if not A._a.shape[kept] and ord > 0:
+        extreme = T.sum
     return extreme(sums, dim=(kept,), keepdim=True) if keepdim else \
         T.squeeze(extreme(sums, dim=(kept,), keepdim=True), dim=tuple(sorted((i, j))))
 
@@ -90,7 +101,7 @@ def norm(A: Tensor, ord: Any = None, dim: Any = None, keepdim: bool = False, *,
          dtype: Any = None) -> Tensor:
     """The norm of a vector, of a matrix where there are two dims, or of all elements."""
     dims = None if dim is None else [dim] if isinstance(dim, int) else list(dim)
-    if ord is None:
+    if ord is None and (dims is None or len(dims) in (1, 2)):
         return vector_norm(A, 2, None if dims is None else tuple(dims), keepdim, dtype=dtype)
     if dims is None:
         if A._a.ndim not in (1, 2):

@@ -8,6 +8,7 @@ import numpy as np
 
 from gpugrad import dtypes
 from gpugrad._tensor import Tensor, wrap
+from gpugrad.autograd.entry import as_operand
 from gpugrad.autograd.rules import tensors as T
 from gpugrad.dtypes import type_name
 from gpugrad.functions.arguments import cast, check_written, return_type
@@ -67,7 +68,27 @@ def of_tensors(name: str, kinds: str, shown: str = "") -> tuple[Any, Any]:
 
 REAL, FLOATING = "biufV", "fV"
 atan2, atan2_ = of_tensors("atan2", REAL)
-logaddexp, logaddexp_ = of_tensors("logaddexp", FLOATING)
+_real_logaddexp = of_tensors("logaddexp", FLOATING)
+_complex_logaddexp = of_tensors("logaddexp_complex", FLOATING + "c", "logaddexp")
+
+
+def _logaddexp(number: int, x: Any, y: Any) -> Tensor:
+    pair = _real_logaddexp
+    if any(isinstance(t, Tensor) and t._a.dtype.kind == "c" for t in (x, y)):
+        pair = _complex_logaddexp
+    out: Tensor = pair[number](x, y)
+    return out
+
+
+def logaddexp(input: Tensor, other: Tensor) -> Tensor:
+    """log(exp(x) + exp(y)) without overflow on the way."""
+    return _logaddexp(0, input, other)
+
+
+def logaddexp_(x: Tensor, other: Tensor) -> Tensor:
+    return _logaddexp(1, x, other)
+
+
 logaddexp2, logaddexp2_ = of_tensors("logaddexp2", FLOATING)
 hypot, hypot_ = of_tensors("hypot", FLOATING)
 nextafter, nextafter_ = of_tensors("nextafter", FLOATING)
@@ -96,11 +117,13 @@ logical_and, logical_or, logical_xor = (
 
 def logical_in_place(name: str) -> Any:
     """The method <name>_ of an op of two tensors that takes no numbers."""
-    entry: Any = getattr(T, name + "_")
+    entry: Any = getattr(T, name)
 
     def method(self: Tensor, other: Tensor) -> Tensor:
         _must_be_tensors(name + "_", other=other)
-        return entry(self, other)
+        result = entry(self, other)
+        check_written(self, result)
+        return T.copy_(self, result)
     method.__name__ = method.__qualname__ = name + "_"
     method.__doc__ = f"{name}() written into this tensor."
     return method
@@ -227,6 +250,8 @@ def mvlgamma(input: Tensor, p: int) -> Tensor:
     """The logarithm of the gamma function in p dims: a constant and a sum of lgamma."""
     if p < 1:
         raise RuntimeError(f"p has to be greater than or equal to 1, not {p}")
+    if input._a.dtype.kind == "b":
+        raise RuntimeError("The input tensor may not be a boolean tensor.")
     x = _as_float(input)
     out = T.lgamma(x)
     for j in range(1, p):
@@ -282,14 +307,23 @@ def logit_(x: Tensor, eps: float | None = None) -> Tensor:
     return T.logit_(x, eps=eps)
 
 
+def _check_floats(name: str, **given: Any) -> None:
+    for argument, value in given.items():
+        if value is not None and not isinstance(value, int | float | np.generic):
+            raise TypeError(f"{name}(): argument '{argument}' must be float, not "
+                            f"{type(value).__name__}")
+
+
 def nan_to_num(input: Tensor, nan: float | None = None, posinf: float | None = None,
                neginf: float | None = None) -> Tensor:
     """Numbers in place of NaN and of the infinities: by default 0 and the dtype's largest."""
+    _check_floats("nan_to_num", nan=nan, posinf=posinf, neginf=neginf)
     return T.nan_to_num(input, nan=nan, posinf=posinf, neginf=neginf)
 
 
 def nan_to_num_(x: Tensor, nan: float | None = None, posinf: float | None = None,
                 neginf: float | None = None) -> Tensor:
+    _check_floats("nan_to_num_", nan=nan, posinf=posinf, neginf=neginf)
     return T.nan_to_num_(x, nan=nan, posinf=posinf, neginf=neginf)
 
 
@@ -335,18 +369,19 @@ def isreal(input: Tensor) -> Tensor:
     return wrap(be.asarray(a.imag == 0), be)
 
 
-def isin(elements: Any, test_elements: Any, *, assume_unique: bool = False,
-         invert: bool = False) -> Tensor:
+def isin(elements: Any, test_elements: Any = None, *, test_element: Any = None,
+         assume_unique: bool = False, invert: bool = False) -> Tensor:
     """Which elements are among test_elements? Either may be a number; invert: which are not?"""
+    test_elements = test_element if test_elements is None else test_elements
     check_one_tensor("isin", elements, test_elements)
     be = (elements if isinstance(elements, Tensor) else test_elements)._be
     for v in (elements, test_elements):
-        if isinstance(v, Tensor) and v._a.dtype.kind in "cb":
-            raise RuntimeError("Unsupported input type encountered for isin(): "
-                               f"{type_name(v._a.dtype)}")
+        dtype = v._a.dtype if isinstance(v, Tensor) else dtypes.of_number(v)
+        if dtype.kind in "cb":
+            raise RuntimeError(f"Unsupported input type encountered for isin(): {type_name(dtype)}")
     raw = [v._a if isinstance(v, Tensor) else v for v in (elements, test_elements)]
     dtype = dtypes.promote(*raw)
-    x, y = (v.astype(dtype, copy=False) if hasattr(v, "dtype") else be.scalar(v, dtype)
+    x, y = (v.astype(dtype, copy=False) if hasattr(v, "dtype") else as_operand(be, v, dtype)
             for v in raw)
     if dtype in dtypes.HALF:
         x, y = x.astype(np.float32), y.astype(np.float32)

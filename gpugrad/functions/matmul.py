@@ -4,7 +4,9 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from gpugrad._state import off, state
 from gpugrad._tensor import Tensor
+from gpugrad.autograd import casting
 from gpugrad.autograd.rules import tensors as T
 from gpugrad.dtypes import type_name
 from gpugrad.functions.arguments import common, dim_of
@@ -18,6 +20,8 @@ def matmul(input: Tensor, other: Any) -> Tensor:
     n, m = input._a.ndim, other._a.ndim
     if n == m == 2:
         return T.mm(input, other)
+    if off[0] and state.casting is not None:
+        input, other = casting.lowered(input, other)
     if n == 0 or m == 0:
         raise RuntimeError(f"both arguments to matmul need to be at least 1D, but they are {n}D "
                            f"and {m}D")
@@ -51,7 +55,7 @@ def check_batched(a: Tensor, b: Tensor) -> None:
 
 
 def same_dtype(a: Tensor, b: Tensor) -> None:
-    if a._a.dtype != b._a.dtype:
+    if a._a.dtype != b._a.dtype and state.casting is None:
         raise RuntimeError(f"expected m1 and m2 to have the same dtype, but got: {a.dtype.name} != "
                            f"{b.dtype.name}: convert one of them, as in x.to(y.dtype)")
 
@@ -121,7 +125,7 @@ def _check_sum(name: str, input: Tensor, a: Tensor, b: Tensor, shape: tuple[int,
                alpha: Any) -> None:
     """The dtypes of a sum with a product, its factors, and whether input broadcasts to it."""
     for t, other in ((a, b), (input, a)):
-        if t._a.dtype != other._a.dtype:
+        if t._a.dtype != other._a.dtype and state.casting is None:
             raise RuntimeError(f"{name}: self, {'mat' if name == 'addmv' else 'batch1'} and the "
                                "other operand must have the same dtype, but got "
                                f"{type_name(t._a.dtype)} and {type_name(other._a.dtype)}: convert "
@@ -286,7 +290,7 @@ def check_vectors(a: Tensor, b: Tensor, name: str) -> None:
         raise RuntimeError(f"inconsistent tensor size, expected tensor [{a._a.size}] and src "
                            f"[{b._a.size}] to have the same number of elements, but got "
                            f"{a._a.size} and {b._a.size} elements respectively")
-    if a._a.dtype != b._a.dtype:
+    if a._a.dtype != b._a.dtype and state.casting is None:
         raise RuntimeError(f"{name} : expected both vectors to have same dtype, but found "
                            f"{type_name(a._a.dtype)} and {type_name(b._a.dtype)}")
 
@@ -301,6 +305,8 @@ def outer(input: Tensor, vec2: Tensor) -> Tensor:
 
 def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """input @ weight.T + bias: (..., in) with a weight (out, in) gives (..., out)."""
+    if off[0] and state.casting is not None:     # here, so that the whole weight is converted once
+        input, weight, bias = casting.lowered(input, weight, bias)
     w = T.t(weight) if weight._a.ndim == 2 else weight
     if input._a.ndim == 2 and weight._a.ndim == 2:
         return T.mm(input, w) if bias is None else T.addmm(bias, input, w)

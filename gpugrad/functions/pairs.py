@@ -4,6 +4,7 @@ from __future__ import annotations
 from typing import Any
 
 from gpugrad._tensor import Tensor
+from gpugrad.autograd.out import into
 from gpugrad.creation import arange, triu_indices
 from gpugrad.functions.arguments import dim_of
 from gpugrad.functions.shape import broadcast_tensors
@@ -23,14 +24,15 @@ def bilinear(input1: Tensor, input2: Tensor, weight: Tensor, bias: Tensor | None
         raise RuntimeError("bilinear(): bias size does not match weight size: got "
                            f"{list(bias.shape)} but expected [{out}]")
     rows = input1.reshape(-1, in1) @ weight.permute(1, 0, 2).reshape(in1, out * in2)
-    result = (rows.view(-1, out, in2) * input2.reshape(-1, 1, in2)).sum(-1)
+    result = (rows.view(-1, out, in2) * input2.reshape(-1, 1, in2)).sum(-1, dtype=rows.dtype)
     result = result.view(*input1.shape[:-1], out)
     return result if bias is None else result + bias
 
 
 def cosine_similarity(x1: Tensor, x2: Tensor, dim: int = 1, eps: float = 1e-08) -> Tensor:
     """The products of vectors along dim over those of their lengths, each at least eps."""
-    if not (x1.is_floating_point() or x2.is_floating_point()):
+    if not (x1.is_floating_point() or x2.is_floating_point()) or \
+            x1.is_complex() or x2.is_complex():
         raise RuntimeError(f"expected common dtype to be floating point, yet common dtype is "
                            f"{x1.dtype}")
     a, b = broadcast_tensors(x1, x2)
@@ -63,25 +65,28 @@ def pdist(input: Tensor, p: float = 2.0) -> Tensor:
 def normalize(input: Tensor, p: float = 2.0, dim: Any = 1, eps: float = 1e-12,
               out: Tensor | None = None) -> Tensor:
     """x over its p-norm along dim, or over eps where the norm is less."""
-    if out is not None:
-        raise NotImplementedError("normalize(out=) is not supported: assign the result")
-    return input / input.norm(p, dim, keepdim=True).clamp_min(eps).expand_as(input)
+    unit = input / input.norm(p, dim, keepdim=True).clamp_min(eps).expand_as(input)
+    return unit if out is None else into(out, unit, "normalize")
 
 
-def one_hot(tensor: Tensor, num_classes: int = -1) -> Tensor:
-    """Classes (...) as (..., num_classes): 1 at the class, else 0; -1: the largest class + 1."""
-    if tensor.dtype.name != "int64":
+def one_hot(input: Tensor, num_classes: int = -1) -> Tensor:
+    """Classes (...) as (..., num_classes): 1 at the class, else 0; -1: the largest class + 1.
+
+    On CUDA a given number of classes isn't checked, which would wait: of others no place is 1.
+    """
+    if input.dtype.name != "int64":
         raise RuntimeError("one_hot is only applicable to index tensor of type LongTensor.")
-    if tensor.numel() == 0:
+    if input.numel() == 0:
         if num_classes <= 0:
             raise RuntimeError("Can not infer total number of classes from empty tensor.")
-        return tensor.new_zeros((*tensor.shape, num_classes))
-    if tensor.min().item() < 0:
-        raise RuntimeError("Class values must be non-negative.")
-    largest = tensor.max().item()
-    if num_classes == -1:
-        num_classes = largest + 1
-    elif largest >= num_classes:
-        raise RuntimeError("Class values must be smaller than num_classes.")
-    classes = arange(num_classes, device=tensor.device)
-    return (tensor.unsqueeze(-1) == classes).to(tensor.dtype)
+        return input.new_zeros((*input.shape, num_classes))
+    if input.is_cpu or num_classes == -1:
+        if input.min().item() < 0:
+            raise RuntimeError("Class values must be non-negative.")
+        largest = input.max().item()
+        if num_classes == -1:
+            num_classes = largest + 1
+        elif largest >= num_classes:
+            raise RuntimeError("Class values must be smaller than num_classes.")
+    classes = arange(num_classes, device=input.device)
+    return (input.unsqueeze(-1) == classes).to(input.dtype)

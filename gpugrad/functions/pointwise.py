@@ -56,7 +56,8 @@ def in_place(name: str) -> Any:
 
 def _scaled(x: Any, y: Any, alpha: Number) -> Any:
     """alpha * y, for a sum with x."""
-    if type(alpha) is int and alpha == 1:
+    if (type(alpha) is int and alpha == 1) or not isinstance(y, _OPERANDS) \
+            or not isinstance(x, _OPERANDS):
         return y
     dtype = dtypes.promote(_operand(x), _operand(y))
     if isinstance(alpha, bool) and dtype.kind != "b":
@@ -64,7 +65,13 @@ def _scaled(x: Any, y: Any, alpha: Number) -> Any:
     if isinstance(alpha, float) and dtype.kind in "iub":
         raise RuntimeError("For integral input tensors, argument alpha must not be a floating "
                            "point number.")
-    return T.scale(cast(y, dtype), number=alpha) if isinstance(y, Tensor) else y * alpha
+    if isinstance(alpha, complex) and dtype.kind != "c":
+        raise RuntimeError("For non-complex input tensors, argument alpha must not be a complex "
+                           "number.")
+    if not isinstance(y, Tensor):
+        number: Any = y
+        return number * alpha
+    return T.scale(cast(y, dtype), number=number_of(alpha, dtype))
 
 
 def add(input: Tensor, other: Any, *, alpha: Number = 1) -> Tensor:
@@ -119,6 +126,21 @@ def rsub(input: Tensor, other: Any, *, alpha: Number = 1) -> Any:
     return T.rsub(cast(input, dtypes.promote(input._a, other)), number=other)
 
 
+def absolute(input: Tensor) -> Tensor:
+    """|input|"""
+    if input._a.dtype is _BOOL:
+        raise _unsupported("abs_cpu", input)
+    return T.abs(input)
+
+
+def abs_(x: Tensor) -> Tensor:
+    if x._a.dtype.kind == "c":
+        raise RuntimeError("In-place abs is not supported for complex tensors.")
+    if x._a.dtype is _BOOL:
+        raise _unsupported("abs_cpu", x)
+    return T.abs_(x)
+
+
 def neg(input: Tensor) -> Tensor:
     """-input"""
     if input._a.dtype is _BOOL:
@@ -138,7 +160,7 @@ _NEGATION = ("Negation, the `-` operator, on a bool tensor is not supported. If 
 
 def positive(input: Tensor) -> Tensor:
     """+input: itself."""
-    if _is_bool(input):
+    if input._a.dtype is _BOOL:
         raise RuntimeError("The `+` operator, on a bool tensor is not supported.")
     return input
 
@@ -195,6 +217,8 @@ def _check_divisor(name: str, x: Any, y: Any) -> None:
         zero = y._be.index == 0 and y._a.dtype.kind in "iub" and not y._a.all()
     else:
         zero = isinstance(y, Number) and y == 0
+    if isinstance(x, Tensor) and not x._a.size:
+        return
     if zero and dtypes.promote(_operand(x), _operand(y)).kind in "iub":
         raise RuntimeError("ZeroDivisionError")
 
@@ -219,14 +243,23 @@ remainder, remainder_ = _dividing("remainder")
 fmod, fmod_ = _dividing("fmod")
 
 
+def _products(x: Tensor, *factors: Tensor) -> list[Tensor]:
+    out = common(x, *factors)
+    if out[0]._a.dtype is _BOOL:
+        raise _unsupported("addcmul_cpu_out", x)
+    return out
+
+
 def addcmul(input: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: Number = 1) -> Tensor:
     """input + value * tensor1 * tensor2"""
-    return T.addcmul(*common(input, tensor1, tensor2), value=value)
+    x, *factors = _products(input, tensor1, tensor2)
+    return T.addcmul(x, *factors, value=number_of(value, x._a.dtype))
 
 
 def addcdiv(input: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: Number = 1) -> Tensor:
     """input + value * tensor1 / tensor2"""
-    return T.addcdiv(*_fractions(input, tensor1, tensor2), value=value)
+    x, *parts = _fractions(input, tensor1, tensor2)
+    return T.addcdiv(x, *parts, value=number_of(value, x._a.dtype))
 
 
 def _fractions(*tensors: Tensor) -> list[Tensor]:
@@ -240,14 +273,18 @@ def _fractions(*tensors: Tensor) -> list[Tensor]:
 
 def addcmul_(x: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: Number = 1) -> Tensor:
     check_written(x, tensor1, tensor2)
-    a, b = (cast(t, x._a.dtype) for t in common(x, tensor1, tensor2)[1:])
-    return T.addcmul_(x, a, b, value=value)
+    wide, *factors = _products(x, tensor1, tensor2)
+    _check_result(x, wide._a.dtype)
+    a, b = (cast(t, x._a.dtype) for t in factors)
+    return T.addcmul_(x, a, b, value=number_of(value, x._a.dtype))
 
 
 def addcdiv_(x: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: Number = 1) -> Tensor:
     check_written(x, tensor1, tensor2)
-    a, b = (cast(t, x._a.dtype) for t in _fractions(x, tensor1, tensor2)[1:])
-    return T.addcdiv_(x, a, b, value=value)
+    wide, *parts = _fractions(x, tensor1, tensor2)
+    _check_result(x, wide._a.dtype)
+    a, b = (cast(t, x._a.dtype) for t in parts)
+    return T.addcdiv_(x, a, b, value=number_of(value, x._a.dtype))
 
 
 def _lerp(entries: tuple[Any, Any], x: Tensor, end: Tensor, weight: Any) -> Tensor:
@@ -317,6 +354,9 @@ def rpow(x: Tensor, y: Any) -> Any:
 def pow_(x: Tensor, exponent: Any) -> Tensor:
     """x **= exponent"""
     if isinstance(exponent, Tensor):
+        if x._a.dtype is _BOOL and exponent._a.dtype is _BOOL:
+            check_written(x, exponent)
+            raise _unsupported("pow", x)
         return T.pow_(x, exponent)
     if not isinstance(exponent, Number):
         raise TypeError(f"pow_(): argument 'exponent' (position 1) must be Tensor or Number, not "
@@ -370,6 +410,11 @@ def _bounds(x: Tensor, min: Any, max: Any) -> bool:
     if tensors == [False, True] or tensors == [True, False]:
         raise TypeError("clamp(): min and max must both be numbers or both be tensors, not "
                         f"{type(min).__name__} and {type(max).__name__}")
+    dtype = dtypes.promote(x._a, *map(_operand, given))
+    if dtype is _BOOL and (len(given) == 2 or not tensors[0]):
+        raise _unsupported("clamp_cpu", x)
+    if dtype.kind == "c":
+        raise NotImplementedError("clamp is not supported for complex types")
     return tensors[0]
 
 
@@ -418,6 +463,9 @@ def where(condition: Tensor, input: Any = None, other: Any = None) -> Any:
     """input where the condition holds, else other; of a condition alone nonzero(as_tuple=True)."""
     if input is None and other is None:
         return condition.nonzero(as_tuple=True)
+    if input is None or other is None:
+        raise TypeError("where() received an invalid combination of arguments: it takes a "
+                        "condition, or a condition, input and other")
     dtype = dtypes.promote(_operand(input), _operand(other))
     if condition._a.dtype.kind != "b":
         if condition._a.dtype != dtypes.uint8.np:
@@ -463,6 +511,9 @@ def masked_fill_(x: Tensor, mask: Tensor, value: Any) -> Tensor:
 
 
 def _check_mask(mask: Tensor, value: Any) -> None:
+    if not isinstance(value, _OPERANDS):
+        raise TypeError("masked_fill() received an invalid combination of arguments: value must be "
+                        f"a number or a tensor of one, not {type(value).__name__}")
     if mask._a.dtype.kind != "b":
         raise RuntimeError("masked_fill_ only supports boolean masks, but got mask with dtype "
                            f"{mask.dtype}")
@@ -516,7 +567,7 @@ def isclose(input: Tensor, other: Tensor, rtol: float = 1e-05, atol: float = 1e-
         raise RuntimeError(f"{type_name(input._a.dtype)} did not match "
                            f"{type_name(other._a.dtype)}")
     for name, value in (("rtol", rtol), ("atol", atol)):
-        if value < 0:
+        if not value >= 0:
             raise RuntimeError(f"{name} must be greater than or equal to zero, but got {value}")
     return wrap(input._be.xp.isclose(input._a, other._a, rtol, atol, equal_nan), input._be)
 

@@ -6,8 +6,14 @@ from collections.abc import Callable
 from typing import Any
 
 from gpugrad._tensor import Tensor
+from gpugrad.autograd import casting
 from gpugrad.autograd.rules import tensors as T
-from gpugrad.functions.windows import numbers, pool_arguments
+from gpugrad.functions.windows import (
+    check_floating,
+    not_implemented,
+    numbers,
+    pool_arguments,
+)
 
 
 def max_pool1d(input: Tensor, kernel_size: Any, stride: Any = None, padding: Any = 0,
@@ -43,6 +49,8 @@ def max_pool2d_with_indices(input: Tensor, kernel_size: Any, stride: Any = None,
 
 def _max_pool(x: Tensor, kernel: Any, stride: Any, padding: Any, dilation: Any, ceil_mode: bool,
               return_indices: bool) -> Any:
+    if x._a.dtype.kind in "bc":
+        raise not_implemented("max_pool2d", x)
     entry = T.max_pool2d_with_indices if return_indices else T.max_pool2d
     out = entry(x, kernel=kernel, stride=stride, padding=padding, dilation=dilation,
                 ceil_mode=ceil_mode)
@@ -71,6 +79,10 @@ def avg_pool2d(input: Tensor, kernel_size: Any, stride: Any = None, padding: Any
 
 def _avg_pool(x: Tensor, kernel: Any, stride: Any, padding: Any, dilation: Any, ceil_mode: bool,
               count_include_pad: bool, divisor_override: int | None) -> Tensor:
+    if x._a.dtype.name == "int64":               # cut to whole numbers
+        return _avg_pool(x.double(), kernel, stride, padding, dilation, ceil_mode,
+                         count_include_pad, divisor_override).long()
+    check_floating("avg_pool2d", x)
     return T.avg_pool2d(x, kernel=kernel, stride=stride, padding=padding, ceil_mode=ceil_mode,
                         count_include_pad=count_include_pad, divisor_override=divisor_override)
 
@@ -136,6 +148,7 @@ def adaptive_max_pool2d_with_indices(input: Tensor, output_size: Any,
 
 
 def _adaptive_max_pool(x: Tensor, size: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+    check_floating("adaptive_max_pool2d", x)
     if 0 in x.shape[1:]:
         raise RuntimeError("adaptive_max_pool2d(): Expected input to have non-zero size for "
                            f"non-batch dimensions, but input has sizes {list(x.shape)} with "
@@ -144,10 +157,13 @@ def _adaptive_max_pool(x: Tensor, size: tuple[int, ...]) -> tuple[Tensor, Tensor
 
 
 def _adaptive_avg_pool(x: Tensor, size: tuple[int, ...]) -> Tensor:
+    check_floating("adaptive_avg_pool2d", x)
     return T.adaptive_avg_pool2d(x, output_size=size)
 
 
 def _adaptive_size(op: str, n: int, x: Tensor, size: Any) -> tuple[int, ...]:
+    if isinstance(size, tuple | list) and x.ndim <= len(size):
+        raise ValueError(f"Input dimension should be at least {len(size) + 1}")
     if x.ndim not in (n + 1, n + 2):
         raise RuntimeError(f"{op}(): Expected {n + 1}D or {n + 2}D tensor, but got {list(x.shape)}")
     wanted = (size,) * n if size is None or isinstance(size, int) else tuple(size)
@@ -181,6 +197,8 @@ def max_pool3d_with_indices(input: Tensor, kernel_size: Any, stride: Any = None,
 
 def _max_pool3d(x: Tensor, kernel: Any, stride: Any, padding: Any, dilation: Any,
                 ceil_mode: bool) -> Any:
+    if x._a.dtype.kind in "bc":
+        raise not_implemented("max_pool3d", x)
     return T.max_pool3d_with_indices(x, kernel=kernel, stride=stride, padding=padding,
                                      dilation=dilation, ceil_mode=ceil_mode)
 
@@ -197,21 +215,28 @@ def avg_pool3d(input: Tensor, kernel_size: Any, stride: Any = None, padding: Any
 
 def _avg_pool3d(x: Tensor, kernel: Any, stride: Any, padding: Any, dilation: Any, ceil_mode: bool,
                 count_include_pad: bool, divisor_override: int | None) -> Tensor:
+    if x._a.dtype.name == "int64":
+        return _avg_pool3d(x.double(), kernel, stride, padding, dilation, ceil_mode,
+                           count_include_pad, divisor_override).long()
+    check_floating("avg_pool3d", x)
     return T.avg_pool3d(x, kernel=kernel, stride=stride, padding=padding, ceil_mode=ceil_mode,
                         count_include_pad=count_include_pad, divisor_override=divisor_override)
 
 
+@casting.function
 def adaptive_avg_pool3d(input: Tensor, output_size: Any) -> Tensor:
     """The means of windows that cover (n, c, d, h, w); as adaptive_avg_pool2d."""
     if output_size in (1, (1, 1, 1), [1, 1, 1]):
         return input.mean((-3, -2, -1), keepdim=True)
     size = _adaptive_size("adaptive_avg_pool3d", 3, input, output_size)
+    check_floating("adaptive_avg_pool3d", input)
     return _batched(lambda x: T.adaptive_avg_pool3d(x, output_size=size), input, 5)
 
 
 def adaptive_max_pool3d(input: Tensor, output_size: Any, return_indices: bool = False) -> Any:
     """The maxima of windows that cover (n, c, d, h, w); as adaptive_max_pool2d."""
     size = _adaptive_size("adaptive_max_pool3d", 3, input, output_size)
+    check_floating("adaptive_max_pool3d", input)
     if 0 in input.shape[-4:]:
         raise RuntimeError("adaptive_max_pool3d(): Expected input to have non-zero size for "
                            f"non-batch dimensions, but input has sizes {list(input.shape)}")
@@ -280,6 +305,7 @@ def max_unpool3d(input: Tensor, indices: Tensor, kernel_size: Any, stride: Any =
 
 def _unpool(name: str, n: int, x: Tensor, at: Tensor, kernel: Any, stride: Any, padding: Any,
             output_size: Any) -> Tensor:
+    check_floating(name, x)
     kernel = numbers("kernel_size", kernel, n)
     stride = kernel if stride is None else numbers("stride", stride, n)
     padding = numbers("padding", padding, n)
@@ -323,15 +349,3 @@ def _unpool_size(x: Tensor, kernel: Any, stride: Any, padding: Any, output_size:
             raise ValueError(f'invalid output_size "{output_size}" (dim {d} must be between {low} '
                              f"and {high})")
     return wanted
-
-
-# Fractional --------------------------------------------------------------------------------------
-
-
-def _refuse_fractional(*args: Any, **kwargs: Any) -> Any:
-    raise NotImplementedError("fractional max pooling is not supported: use adaptive_max_pool2d or "
-                              "adaptive_max_pool3d, which give any output size")
-
-
-fractional_max_pool2d = fractional_max_pool2d_with_indices = _refuse_fractional
-fractional_max_pool3d = fractional_max_pool3d_with_indices = _refuse_fractional

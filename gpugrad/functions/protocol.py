@@ -61,6 +61,8 @@ def dlpack(self: Tensor, *, stream: Any = None, max_version: Any = None, dl_devi
         raise BufferError("Can't export tensors that require gradient, use tensor.detach()")
     if self._a.dtype.kind == "V":
         raise BufferError("bfloat16 tensors have no DLPack form here: convert to float32")
+    if self.is_meta:
+        raise BufferError("Cannot pack tensors on meta")
     a = self._be.copy(self._a) if copy else self._a
     if self.is_cuda:
         return a.__dlpack__(stream=stream)

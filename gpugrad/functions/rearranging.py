@@ -10,7 +10,14 @@ import numpy as np
 from gpugrad import dtypes
 from gpugrad._tensor import Tensor, wrap
 from gpugrad.autograd.rules import tensors as T
-from gpugrad.functions.arguments import broadcast_shape, cast, dim_of, number_of
+from gpugrad.functions.arguments import (
+    broadcast_shape,
+    cast,
+    dim_of,
+    integer_of,
+    integers_of,
+    number_of,
+)
 from gpugrad.functions.indexing import gather, index_select
 from gpugrad.functions.shape import expand, flip, reshape, view
 from gpugrad.functions.views import as_strided, copy_of
@@ -23,8 +30,9 @@ def roll(input: Tensor, shifts: Any, dims: Any = ()) -> Tensor:
 
     Without dims the tensor is rolled as if it were flat.
     """
-    moves = tuple(shifts) if isinstance(shifts, Sequence) else (int(shifts),)
-    along = tuple(dims) if isinstance(dims, Sequence) else (dims,)
+    moves, along = (tuple(integers_of(v if isinstance(v, Sequence) else (v,), "roll", name, i))
+                    for i, (name, v) in enumerate((("shifts", shifts),
+                                                   ("dims", () if dims is None else dims)), 1))
     if not moves:
         raise RuntimeError("`shifts` required")
     if not along and len(moves) == 1:
@@ -46,11 +54,11 @@ def rot90(input: Tensor, k: int = 1, dims: Any = (0, 1)) -> Tensor:
         raise RuntimeError(f"expected total rotation dims == 2, but got dims = {len(dims)}")
     if n < 2:
         raise RuntimeError(f"expected total dims >= 2, but got total dims = {n}")
-    a, b = dims
-    if a == b or abs(a - b) == n:
+    a, b = (dim_of(d, n) for d in dims)
+    if a == b:
         raise RuntimeError("expected rotation dims to be different, but got dim0 = "
-                           f"{a} and dim1 = {b}")
-    return T.rot90(input, k=k % 4, dims=(dim_of(a, n), dim_of(b, n)))
+                           f"{dims[0]} and dim1 = {dims[1]}")
+    return T.rot90(input, k=integer_of(k, "rot90", "k") % 4, dims=(a, b))
 
 
 def fliplr(input: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ from gpugrad import dtypes
 from gpugrad._tensor import Tensor, wrap
 from gpugrad.autograd.rules import tensors as T
 from gpugrad.functions.arguments import as_, cast, dim_of, dims_of, return_type
+from gpugrad.functions.types import promote_types
 from gpugrad.ops.reduction import count
 
 _max, _min = return_type("max", "values", "indices"), return_type("min", "values", "indices")
@@ -55,7 +56,7 @@ def _correction(dim: Any, unbiased: Any, correction: Any) -> tuple[Any, float]:
     return dim, correction
 
 
-def var(input: Tensor, dim: Any = None, unbiased: Any = None, keepdim: bool = False, *,
+def var(input: Tensor, dim: Any = None, unbiased: bool | None = None, keepdim: bool = False, *,
         correction: Any = None) -> Tensor:
     """The variance over dim, divided by count - correction (default 1)."""
     dim, correction = _correction(dim, unbiased, correction)
@@ -63,7 +64,7 @@ def var(input: Tensor, dim: Any = None, unbiased: Any = None, keepdim: bool = Fa
     return T.var(input, dim=dims_of(dim, input._a.ndim), correction=correction, keepdim=keepdim)
 
 
-def std(input: Tensor, dim: Any = None, unbiased: Any = None, keepdim: bool = False, *,
+def std(input: Tensor, dim: Any = None, unbiased: bool | None = None, keepdim: bool = False, *,
         correction: Any = None) -> Tensor:
     """The square root of var()."""
     dim, correction = _correction(dim, unbiased, correction)
@@ -77,7 +78,7 @@ def _check_std(x: Tensor) -> None:
                            f"{dtypes.type_name(x._a.dtype)}")
 
 
-def var_mean(input: Tensor, dim: Any = None, unbiased: Any = None, keepdim: bool = False, *,
+def var_mean(input: Tensor, dim: Any = None, unbiased: bool | None = None, keepdim: bool = False, *,
              correction: Any = None) -> Any:
     """(var(), mean()) over dim."""
     dim, correction = _correction(dim, unbiased, correction)
@@ -86,7 +87,7 @@ def var_mean(input: Tensor, dim: Any = None, unbiased: Any = None, keepdim: bool
                       keepdim=keepdim)
 
 
-def std_mean(input: Tensor, dim: Any = None, unbiased: Any = None, keepdim: bool = False, *,
+def std_mean(input: Tensor, dim: Any = None, unbiased: bool | None = None, keepdim: bool = False, *,
              correction: Any = None) -> Any:
     """(std(), mean()) over dim."""
     dim, correction = _correction(dim, unbiased, correction)
@@ -244,9 +245,21 @@ def norm(input: Tensor, p: Any = "fro", dim: Any = None, keepdim: bool = False,
         from gpugrad.functions.linalg_norms import matrix_norm
         dims = tuple(range(input._a.ndim)) if dim is None else dim
         return matrix_norm(input, "nuc", dims, keepdim, dtype=dtype)
+    if dtype is not None and not (dtypes.as_dtype(dtype).is_floating_point
+                                  or dtypes.as_dtype(dtype).is_complex):
+        raise RuntimeError("linalg.vector_norm: dtype should be floating point or complex, but "
+                           f"got {dtypes.type_name(dtypes.as_dtype(dtype).np)}")
+    if dtype is not None and not input.is_complex() and dtypes.as_dtype(dtype).is_complex:
+        raise RuntimeError("linalg.vector_norm: dtype should be real for real inputs, but got "
+                           f"{dtypes.type_name(dtypes.as_dtype(dtype).np)}")
     if dtype is not None and input.is_complex() and not dtypes.as_dtype(dtype).is_complex:
         raise RuntimeError("linalg.vector_norm: dtype should be complex for complex inputs, but "
                            f"got {dtypes.type_name(dtypes.as_dtype(dtype).np)}")
+    if dtype is not None and promote_types(input.dtype, dtype) is not dtype:
+        raise RuntimeError("linalg.vector_norm: the dtype of the input "
+                           f"({dtypes.type_name(input._a.dtype)}) should be convertible without "
+                           "narrowing to the specified dtype "
+                           f"({dtypes.type_name(dtypes.as_dtype(dtype).np)})")
     x, dims = as_(input, dtype), dims_of(dim, input._a.ndim)
     if isinstance(p, str) and p != "fro":
         raise RuntimeError(f"linalg.matrix_norm: Order {p} not supported.")

@@ -134,9 +134,9 @@ def diff(input: Tensor, n: int = 1, dim: int = -1, prepend: Tensor | None = None
                     "diff expects the shape of tensor to prepend or append to match that of input "
                     f"except along the differencing dimension; input.size({i}) = {s}, but got "
                     f"tensor.size({i}) = {p}")
-    x = cat(parts, d) if len(parts) > 1 else input
     if n == 0:
-        return T.clone(x)
+        return T.clone(input)
+    x = cat(parts, d) if len(parts) > 1 else input
     for _ in range(min(n, x._a.shape[d])):
         x = _steps(x, d)
     return x
@@ -234,52 +234,70 @@ def gradient(input: Tensor, *, spacing: Any = None, dim: Any = None,
 # Integrals ---------------------------------------------------------------------------------------
 
 
-def _areas(name: str, y: Tensor, x: Tensor | None, dx: Any, d: int) -> Tensor:
-    """Twice the areas between neighbouring samples along d."""
-    if y._a.dtype.kind == "b" or (x is not None and x._a.dtype.kind == "b"):
-        which = "y" if y._a.dtype.kind == "b" else "x"
-        raise RuntimeError(f"{name}: received a bool input for `{which}`, but bool is not "
-                           "supported")
+def _check_samples(name: str, y: Tensor, x: Tensor | None, dx: Any) -> None:
+    if x is not None and dx is not None:
+        raise TypeError(f"{name}() received an invalid combination of arguments - got both x and "
+                        "dx: give one of them")
+    if not (dx is None or type(dx) in (int, float) or isinstance(dx, np.number)):
+        raise (RuntimeError if isinstance(dx, bool | complex) else TypeError)(
+            f"{name}: Currently, we only support dx as a real number.")
+    for which, v in (("y", y), ("x", x)):
+        if v is not None and v._a.dtype.kind == "b":
+            raise RuntimeError(f"{name}: received a bool input for `{which}`, but bool is not "
+                               "supported")
+
+
+def _widths(name: str, x: Tensor, y: Tensor, d: int) -> Tensor:
+    """The distances between the places x of samples along d."""
     n = y._a.shape[d]
-    heights = T.add(_part(y, d, 0, -1), _part(y, d, 1, n))
-    if x is None:
-        return pointwise.mul(heights, dx)
     if x._a.ndim == 1:
         if x._a.shape[0] != n:
             raise RuntimeError(f"{name}: There must be one `x` value for each sample point, "
                                f"{n} and not {x._a.shape[0]}")
-        widths = _along(_steps(x, 0), y._a.ndim, d)
-    else:
-        own = d - y._a.ndim + x._a.ndim
-        if own < 0 or x._a.shape[own] not in (1, n):
-            raise RuntimeError(f"{name}: There must be one `x` value for each sample point, but "
-                               f"the shapes are {list(x._a.shape)} and {list(y._a.shape)}")
-        widths = _steps(x, own)
-    return T.mul(*common(heights, widths))
+        return _along(_steps(x, 0), y._a.ndim, d)
+    own = d - y._a.ndim + x._a.ndim
+    if own < 0 or x._a.shape[own] not in (1, n):
+        raise RuntimeError(f"{name}: There must be one `x` value for each sample point, but "
+                           f"the shapes are {list(x._a.shape)} and {list(y._a.shape)}")
+    return _steps(x, own)
 
 
 def trapezoid(y: Tensor, x: Tensor | None = None, *, dx: Any = None, dim: int = -1) -> Tensor:
     """The integral of samples along dim by trapezoids; x: where they were taken; dx: how far apart.
     """
-    return _integral("trapezoid", y, x, dx, dim, False)
+    d, n = _dim_of_samples("trapezoid", y, dim)
+    if not n:
+        return y.new_zeros(y._a.shape[:d] + y._a.shape[d + 1:])
+    _check_samples("trapezoid", y, x, dx)
+    if x is None:
+        ends = T.add(T.select(y, dim=d, index=0), T.select(y, dim=d, index=n - 1))
+        total = T.sub(T.sum(y, dim=(d,)), T.mul(ends, 0.5))
+        return pointwise.mul(total, 1 if dx is None else dx)
+    return T.div(T.sum(T.mul(*common(_widths("trapezoid", x, y, d), _heights(y, d))), dim=(d,)), 2)
 
 
 def cumulative_trapezoid(y: Tensor, x: Tensor | None = None, *, dx: Any = None,
                          dim: int = -1) -> Tensor:
     """The integrals by trapezoids up to each sample but the first."""
-    return _integral("cumulative_trapezoid", y, x, dx, dim, True)
+    d, _ = _dim_of_samples("cumulative_trapezoid", y, dim)
+    _check_samples("cumulative_trapezoid", y, x, dx)
+    if x is None:
+        return cumsum(pointwise.mul(_heights(y, d), (1 if dx is None else dx) / 2), d)
+    areas = T.mul(*common(_widths("cumulative_trapezoid", x, y, d), _heights(y, d)))
+    return T.div(cumsum(areas, d), 2)
 
 
-def _integral(name: str, y: Tensor, x: Tensor | None, dx: Any, dim: int, running: bool) -> Tensor:
-    if x is not None and dx is not None:
-        raise TypeError(f"{name}() received an invalid combination of arguments - got both x and "
-                        "dx: give one of them")
+def _heights(y: Tensor, d: int) -> Tensor:
+    """Twice the middle heights between neighbouring samples along d."""
+    return T.add(_part(y, d, 0, -1), _part(y, d, 1, y._a.shape[d]))
+
+
+def _dim_of_samples(name: str, y: Tensor, dim: int) -> tuple[int, int]:
+    """(the dim counted from the front, how many samples it has)."""
     d = dim_of(dim, y._a.ndim)
     if not y._a.ndim:
         raise IndexError(f"{name}: Dimension specified as {dim} but tensor has no dimensions")
-    areas = _areas(name, y, x, 1 if dx is None else dx, d)
-    total = cumsum(areas, d) if running else T.sum(areas, dim=(d,))
-    return T.div(total, 2)
+    return d, y._a.shape[d]
 
 
 def trapz(y: Tensor, x: Tensor | None = None, *, dx: Any = None, dim: int = -1) -> Tensor:

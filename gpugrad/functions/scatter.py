@@ -196,8 +196,9 @@ def _rows(name: str, x: Tensor, d: int, index: Tensor, source: Tensor) -> Tensor
                            f"Destination slice shape: {list(mine)} at dimension {d} and source "
                            f"slice shape: {list(theirs)} at dimension 0.")
     if source._a.ndim and source._a.shape[d] != index._a.size:
-        raise IndexError(f"{name}(): Number of indices ({index._a.size}) should be equal to "
-                         f"source.size(dim) ({source._a.shape[d]})")
+        kind = RuntimeError if name == "index_reduce_" else IndexError
+        raise kind(f"{name}(): Number of indices ({index._a.size}) should be equal to "
+                   f"source.size(dim) ({source._a.shape[d]})")
     return _flat(source)
 
 
@@ -293,6 +294,9 @@ def take(input: Tensor, index: Tensor) -> Tensor:
 
 
 def _put(x: Tensor, index: Tensor, source: Tensor) -> None:
+    if index._a.dtype.kind not in "iu":
+        raise RuntimeError("put_(): Expected a long tensor for index, but got "
+                           f"{dtypes.type_name(index._a.dtype)}")
     if source._a.dtype != x._a.dtype:
         raise RuntimeError("put_(): self and source expected to have the same dtype, but got "
                            f"self.dtype = {_dtype_name(x)} and source.dtype = "

@@ -270,7 +270,7 @@ def _check_histogram(x: Tensor) -> None:
         raise _not_implemented("histogramdd", x, "convert to float32 or float64")
 
 
-def histogram(input: Tensor, bins: Any, *, range: Any = None, weight: Tensor | None = None,
+def histogram(input: Tensor, bins: Any = 100, *, range: Any = None, weight: Tensor | None = None,
               density: bool = False) -> Any:
     """(how many elements lie between neighbouring edges, the edges).
 

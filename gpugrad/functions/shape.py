@@ -10,7 +10,15 @@ from typing import Any
 from gpugrad import dtypes
 from gpugrad._tensor import Tensor, wrap
 from gpugrad.autograd.rules import tensors as T
-from gpugrad.functions.arguments import broadcast_shape, common, dim_of, dims_of, sizes_of
+from gpugrad.functions.arguments import (
+    broadcast_shape,
+    common,
+    dim_of,
+    dims_of,
+    integer_of,
+    integers_of,
+    sizes_of,
+)
 from gpugrad.layouts import ORDERS, contiguous_format, preserve_format
 from gpugrad.ops.shape import check_expand
 
@@ -39,14 +47,20 @@ def _resolve(x: Tensor, shape: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def _is_view_of(a: Any, b: Any, be: Any) -> bool:
-    return a.size == 0 or be.address(a) == be.address(b)
+    return a.size == 0 or be.begins_like(a, b)
 
 
-def view(input: Tensor, *shape: Any, dtype: dtypes.dtype | None = None) -> Tensor:
+def _given(sizes: tuple[Any, ...], named: Any) -> tuple[Any, ...]:
+    """Sizes given one by one, or by the argument's name."""
+    return sizes if named is None else (*sizes, named)
+
+
+def view(input: Tensor, *shape: Any, dtype: dtypes.dtype | None = None,
+         size: Any = None) -> Tensor:
     """The same memory in another shape, or, given a dtype, read as that dtype."""
     if dtype is not None or (len(shape) == 1 and isinstance(shape[0], dtypes.dtype)):
         return _view_as_dtype(input, dtype or shape[0])
-    sizes = _resolve(input, sizes_of(shape, "size"))
+    sizes = _resolve(input, sizes_of(_given(shape, size), "size"))
     be, a = input._be, input._a
     if be.is_contiguous(a) or _is_view_of(a.reshape(sizes), a, be):
         return T.view(input, shape=sizes)
@@ -81,9 +95,9 @@ def view_as(input: Tensor, other: Tensor) -> Tensor:
     return view(input, other._a.shape)
 
 
-def reshape(input: Tensor, *shape: Any) -> Tensor:
+def reshape(input: Tensor, *sizes: Any, shape: Any = None) -> Tensor:
     """The same elements in another shape: a view where that is possible, else a copy."""
-    sizes = _resolve(input, sizes_of(shape, "shape"))
+    sizes = _resolve(input, sizes_of(_given(sizes, shape), "shape"))
     be, a = input._be, input._a
     if be.is_contiguous(a) or _is_view_of(a.reshape(sizes), a, be):
         return T.view(input, shape=sizes)
@@ -98,6 +112,8 @@ def flatten(input: Tensor, start_dim: int = 0, end_dim: int = -1) -> Tensor:
     """Dims start_dim to end_dim as one."""
     n, shape = input._a.ndim, input._a.shape
     if n == 0:
+        dim_of(start_dim, 0)
+        dim_of(end_dim, 0)
         return reshape(input, 1)
     start, end = dim_of(start_dim, n), dim_of(end_dim, n)
     if start > end:
@@ -109,7 +125,11 @@ def flatten(input: Tensor, start_dim: int = 0, end_dim: int = -1) -> Tensor:
 
 def unflatten(input: Tensor, dim: int, sizes: Sequence[int]) -> Tensor:
     """One dim as several; one of the sizes may be -1."""
+    if not input._a.ndim:
+        raise RuntimeError("unflatten got an unexpected error: a tensor without dimensions has no "
+                           f"dim {dim}")
     d, shape = dim_of(dim, input._a.ndim), input._a.shape
+    sizes = integers_of(sizes, "unflatten", "sizes", 2)
     if not sizes:
         raise RuntimeError("unflatten: sizes must be non-empty")
     if list(sizes).count(-1) > 1:
@@ -123,12 +143,13 @@ def unflatten(input: Tensor, dim: int, sizes: Sequence[int]) -> Tensor:
 
 
 def ravel(input: Tensor) -> Tensor:
-    return reshape(input, -1)
+    """All elements in one dim, side by side: a view if they lie so already, else a copy."""
+    return T.view(contiguous(input), shape=(input._a.size,))
 
 
-def expand(input: Tensor, *sizes: Any) -> Tensor:
-    """Dims of size 1 repeated without a copy; -1 keeps a size."""
-    want, have = sizes_of(sizes, "size"), input._a.shape
+def expand(input: Tensor, *sizes: Any, size: Any = None, implicit: bool = False) -> Tensor:
+    """Dims of size 1 repeated without a copy; -1 keeps a size. implicit has no effect."""
+    want, have = sizes_of(_given(sizes, size), "size"), input._a.shape
     extra = len(want) - len(have)
     if extra < 0:
         kind = dtypes.type_name(input._a.dtype)
@@ -152,24 +173,29 @@ def expand_as(input: Tensor, other: Tensor) -> Tensor:
     return expand(input, other._a.shape)
 
 
-def broadcast_to(input: Tensor, size: Sequence[int]) -> Tensor:
-    return expand(input, size)
+def broadcast_to(input: Tensor, *sizes: Any, size: Any = None) -> Tensor:
+    return expand(input, *sizes, size=size)
 
 
 def broadcast_tensors(*tensors: Tensor) -> tuple[Tensor, ...]:
     """All of them expanded to their common shape; those that have it are returned as they are."""
+    for i, x in enumerate(tensors):
+        if not isinstance(x, Tensor):
+            raise TypeError(f"expected Tensor as element {i} in argument 0, but got "
+                            f"{type(x).__name__}")
     shape = broadcast_shape(*tensors)
     return tuple([t if t._a.shape == shape else _expanded(t, shape) for t in tensors])
 
 
-def permute(input: Tensor, *dims: Any) -> Tensor:
+def permute(input: Tensor, *order: Any, dims: Any = None) -> Tensor:
     """The dims in another order."""
-    order = tuple([dim_of(d, input._a.ndim) for d in sizes_of(dims, "dims")])
+    order = sizes_of(_given(order, dims), "dims")
     if len(order) != input._a.ndim:
         raise RuntimeError("permute(sparse_coo): number of dimensions in the tensor input does not "
                            "match the length of the desired ordering of dimensions i.e. "
                            f"input.dim() = {input._a.ndim} is not equal to len(dims) = "
                            f"{len(order)}")
+    order = tuple([dim_of(d, len(order)) for d in order])
     if len(set(order)) < len(order):
         raise RuntimeError("permute(): duplicate dims are not allowed.")
     return T.permute(input, dims=order)
@@ -180,6 +206,10 @@ def transpose(input: Tensor, dim0: int, dim1: int) -> Tensor:
     n = input._a.ndim
     d0, d1 = dim_of(dim0, n), dim_of(dim1, n)
     return T.transpose(input, dim0=d0, dim1=d1) if n else T.alias(input)
+
+
+def swapaxes(input: Tensor, axis0: int, axis1: int) -> Tensor:
+    return transpose(input, axis0, axis1)
 
 
 def t(input: Tensor) -> Tensor:
@@ -196,7 +226,9 @@ def reversed_dims(input: Tensor) -> Tensor:
 
 
 def matrix_transpose(input: Tensor) -> Tensor:
-    """The mT property: the last two dims swapped."""
+    """The mT property: the last two dims swapped. A number stays as it is."""
+    if not input._a.ndim:
+        return input
     if input._a.ndim < 2:
         raise RuntimeError("tensor.mT is only supported on matrices or batches of matrices. Got "
                            f"{input._a.ndim}-D tensor.")
@@ -230,11 +262,7 @@ def squeeze(input: Tensor, dim: Any = None) -> Tensor:
 
 def unsqueeze(input: Tensor, dim: int) -> Tensor:
     """A new dim of size 1 at a place."""
-    n = input._a.ndim + 1
-    if not -n <= dim < n:
-        raise IndexError(f"Dimension out of range (expected to be in range of [{-n}, {n - 1}], but "
-                         f"got {dim})")
-    return T.unsqueeze(input, dim=dim % n)
+    return T.unsqueeze(input, dim=dim_of(dim, input._a.ndim + 1))
 
 
 def select(input: Tensor, dim: int, index: int) -> Tensor:
@@ -242,7 +270,7 @@ def select(input: Tensor, dim: int, index: int) -> Tensor:
     shape = input._a.shape
     if not shape:
         raise IndexError("select() cannot be applied to a 0-dim tensor.")
-    d, i = dim_of(dim, len(shape)), int(index)
+    d, i = dim_of(dim, len(shape)), integer_of(index, "select", "index", 2)
     if not -shape[d] <= i < shape[d]:
         raise IndexError(f"select(): index {i} out of range for tensor of size {list(shape)} at "
                          f"dimension {d}")
@@ -254,7 +282,10 @@ def narrow(input: Tensor, dim: int, start: Any, length: int) -> Tensor:
     if not input._a.ndim:
         raise RuntimeError("narrow() cannot be applied to a 0-dim tensor.")
     d = dim_of(dim, input._a.ndim)
-    size, start = input._a.shape[d], int(start)
+    if isinstance(start, Tensor) and (start._a.ndim or start._a.dtype.kind not in "iu"):
+        raise RuntimeError("start must be an 0-dim integral Tensor.")
+    size, start = input._a.shape[d], integer_of(start, "narrow", "start", 2)
+    length = integer_of(length, "narrow", "length", 3)
     if not -size <= start <= size:
         raise IndexError(f"start out of range (expected to be in range of [{-size}, {size}], but "
                          f"got {start})")
@@ -271,7 +302,7 @@ def diagonal(input: Tensor, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Te
     d1, d2 = dim_of(dim1, n), dim_of(dim2, n)
     if d1 == d2:
         raise RuntimeError(f"diagonal dimensions cannot be identical {dim1}, {dim2}")
-    return T.diagonal(input, offset=offset, dim1=d1, dim2=d2)
+    return T.diagonal(input, offset=integer_of(offset, "diagonal", "offset"), dim1=d1, dim2=d2)
 
 
 # Several results ---------------------------------------------------------------------------------
@@ -331,7 +362,8 @@ def split_with_sizes(input: Tensor, split_sizes: Any, dim: int = 0) -> tuple[Ten
 def _sections(input: Tensor, split_sizes: Any, dim: int) -> tuple[int, list[int]]:
     if not input._a.ndim:
         raise RuntimeError("split expects at least a 1-dimensional tensor")
-    d, sizes = dim_of(dim, input._a.ndim), list(split_sizes)
+    d = dim_of(dim, input._a.ndim)
+    sizes = integers_of(split_sizes, "split_with_sizes", "split_sizes", 2)
     n = input._a.shape[d]
     if min(sizes, default=0) < 0:
         raise RuntimeError("split_with_sizes expects split_sizes have only non-negative entries, "
@@ -381,6 +413,7 @@ def split_method(self: Tensor, split_size: Any, dim: int = 0) -> tuple[Tensor, .
 
 def chunk(input: Tensor, chunks: int, dim: int = 0) -> tuple[Tensor, ...]:
     """At most ``chunks`` parts of equal size, the last smaller, as views."""
+    chunks = integer_of(chunks, "chunk", "chunks")
     if chunks <= 0:
         raise RuntimeError(f"chunk expects `chunks` to be greater than 0, got: {chunks}")
     if not input._a.ndim:
@@ -442,9 +475,9 @@ def stack(tensors: Any, dim: int = 0) -> Tensor:
     return T.stack(*ts, dim=dim_of(dim, ts[0]._a.ndim + 1))
 
 
-def repeat(input: Tensor, *sizes: Any) -> Tensor:
+def repeat(input: Tensor, *sizes: Any, repeats: Any = None) -> Tensor:
     """A copy, repeated sizes[i] times along each dim."""
-    times = sizes_of(sizes, "repeats")
+    times = sizes_of(_given(sizes, repeats), "repeats")
     extra = len(times) - input._a.ndim
     if extra < 0:
         raise RuntimeError("Number of dimensions of repeat dims can not be smaller than number of "
@@ -455,30 +488,33 @@ def repeat(input: Tensor, *sizes: Any) -> Tensor:
     return T.repeat(input, times=times)
 
 
-def tile(input: Tensor, *dims: Any) -> Tensor:
-    """A copy, repeated dims[i] times along each dim; a short list counts from the last dim."""
-    times = sizes_of(dims, "dims")
+def tile(input: Tensor, *sizes: Any, dims: Any = None) -> Tensor:
+    """A copy, repeated sizes[i] times along each dim; a short list counts from the last dim."""
+    times = sizes_of(_given(sizes, dims), "dims")
     return repeat(input, (1,) * (input._a.ndim - len(times)) + times)
 
 
-def flip(input: Tensor, *dims: Any) -> Tensor:
+def flip(input: Tensor, *along: Any, dims: Any = None) -> Tensor:
     """A copy with the order along some dims reversed."""
-    return T.flip(input, dims=dims_of(sizes_of(dims, "dims"), input._a.ndim) or ())
+    where = sizes_of(_given(along, dims), "dims")
+    return T.flip(input, dims=dims_of(where, input._a.ndim) or ())
 
 
 def triu(input: Tensor, diagonal: int = 0) -> Tensor:
     """Matrices with what is below the diagonal set to 0."""
-    _check_matrices(input, "triu")
+    _check_matrices(input, "triu", diagonal)
     return T.triu(input, diagonal=diagonal)
 
 
 def tril(input: Tensor, diagonal: int = 0) -> Tensor:
     """Matrices with what is above the diagonal set to 0."""
-    _check_matrices(input, "tril")
+    _check_matrices(input, "tril", diagonal)
     return T.tril(input, diagonal=diagonal)
 
 
-def _check_matrices(x: Tensor, name: str) -> None:
+def _check_matrices(x: Tensor, name: str, diagonal: Any) -> None:
+    if isinstance(diagonal, bool) or not hasattr(diagonal, "__index__"):
+        raise TypeError(f"{name}(): argument 'diagonal' must be int, not {type(diagonal).__name__}")
     if x._a.ndim < 2:
         raise RuntimeError(f"{name}: input tensor must have at least 2 dimensions")
 

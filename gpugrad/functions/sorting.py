@@ -54,7 +54,9 @@ def topk(input: Tensor, k: int, dim: int = -1, largest: bool = True, sorted: boo
 
 def kthvalue(input: Tensor, k: int, dim: int = -1, keepdim: bool = False) -> Any:
     """(the k-th smallest elements along dim, their indices); k counts from 1."""
-    _comparable(input, "kthvalue")
+    if input._a.dtype.kind in "bc":
+        raise NotImplementedError("\"kthvalue_cpu\" not implemented for "
+                                  f"'{dtypes.type_name(input._a.dtype)}'")
     shape, d = input._a.shape, dim_of(-1 if dim is None else dim, input._a.ndim)
     if shape and not shape[d]:
         raise IndexError(f"kthvalue(): Expected reduction dim {d} to have non-zero size.")

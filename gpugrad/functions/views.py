@@ -12,7 +12,7 @@ from gpugrad.autograd import inplace
 from gpugrad.autograd.rules import tensors as T
 from gpugrad.backend.columns import strided
 from gpugrad.functions import shape as shapes
-from gpugrad.functions.arguments import cast, dim_of, dims_of
+from gpugrad.functions.arguments import cast, dim_of, dims_of, integers_of
 from gpugrad.functions.complex import view_as_complex, view_as_real
 from gpugrad.ops.views import extent
 
@@ -20,7 +20,8 @@ from gpugrad.ops.views import extent
 
 
 def _geometry(name: str, x: Tensor, size: Any, stride: Any) -> tuple[Any, Any]:
-    size, stride = tuple([int(n) for n in size]), tuple([int(n) for n in stride])
+    size = tuple(integers_of(size, name, "size"))
+    stride = tuple(integers_of(stride, name, "stride", 2))
     if len(size) != len(stride):
         raise RuntimeError("mismatch in length of strides and shape")
     for n in size:
@@ -237,11 +238,8 @@ def squeeze_(x: Tensor, dim: Any = None) -> Tensor:
 
 
 def unsqueeze_(x: Tensor, dim: int) -> Tensor:
-    n = x._a.ndim + 1
-    if not -n <= dim < n:
-        raise IndexError(f"Dimension out of range (expected to be in range of [{-n}, {n - 1}], but "
-                         f"got {dim})")
-    return _become(x, "unsqueeze", ("squeeze", {"dim": (dim % n,)}), dim=dim % n)
+    d = dim_of(dim, x._a.ndim + 1)
+    return _become(x, "unsqueeze", ("squeeze", {"dim": (d,)}), dim=d)
 
 
 def as_strided_(x: Tensor, size: Any, stride: Any, storage_offset: int | None = None) -> Tensor:
@@ -269,7 +267,9 @@ def swapdims_(x: Tensor, dim0: int, dim1: int) -> Tensor:
 
 
 def adjoint(input: Tensor) -> Tensor:
-    """The conjugate of matrices, transposed."""
+    """The conjugate of matrices, transposed. A number is conjugated."""
+    if not input._a.ndim:
+        return hermitian(input)
     if input._a.ndim < 2:
         raise RuntimeError("tensor.adjoint() is only supported on matrices or batches of "
                            f"matrices. Got {input._a.ndim}-D tensor.")

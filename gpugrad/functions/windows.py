@@ -4,7 +4,9 @@ from __future__ import annotations
 import functools
 from typing import Any
 
+from gpugrad._state import state
 from gpugrad._tensor import Tensor
+from gpugrad.dtypes import FLOATING, type_name
 from gpugrad.ops.pool import pooled_size
 
 Shape = tuple[int, ...]
@@ -26,6 +28,17 @@ def numbers(name: str, value: Any, n: int) -> Shape:
     raise TypeError(f"{name} must be an int or a tuple of {n} ints, not {type(value).__name__}")
 
 
+def not_implemented(name: str, x: Tensor) -> NotImplementedError:
+    """The error for a dtype that an operation doesn't take."""
+    return NotImplementedError(f"\"{name}\" not implemented for '{type_name(x._a.dtype)}': convert "
+                               "the input, as in x.float()")
+
+
+def check_floating(name: str, x: Tensor) -> None:
+    if x._a.dtype.kind not in FLOATING:
+        raise not_implemented(name, x)
+
+
 # Convolution -------------------------------------------------------------------------------------
 
 def same_padding(kernel: tuple[int, ...], dilation: tuple[int, ...]) -> list[tuple[int, int]]:
@@ -37,15 +50,19 @@ def same_padding(kernel: tuple[int, ...], dilation: tuple[int, ...]) -> list[tup
 def check_conv(n: int, input: Tensor, weight: Tensor, bias: Tensor | None, stride: Any,
                padding: Any, dilation: Any, groups: int) -> None:
     """Raise RuntimeError unless a batched input and a weight with n spatial dims fit together."""
+    _check_types(input, weight, bias)
     _check_conv(n, input._a.shape, weight._a.shape, None if bias is None else bias._a.shape, stride,
                 padding, dilation, groups)
-    _check_types(input, weight, bias)
 
 
 def _check_types(input: Tensor, weight: Tensor, bias: Tensor | None) -> None:
     x = input._a
     for name, t in (("weight", weight), ("bias", bias)):
+        if not isinstance(t, Tensor | None):
+            raise TypeError(f"argument '{name}' must be Tensor, not {type(t).__name__}")
         if t is not None and (t._a.dtype != x.dtype or t._be is not input._be):
+            if state.casting is not None:        # the op is going to convert them
+                continue
             raise RuntimeError(f"Input type ({input.type()}) and {name} type ({t.type()}) should "
                                "be the same")
 
@@ -91,11 +108,10 @@ def check_conv_transpose(n: int, input: Tensor, weight: Tensor, bias: Tensor | N
                          padding: Shape, output_padding: Shape, dilation: Shape,
                          groups: int) -> Shape:
     """check_conv for the transpose, whose weight is (c, out / groups, ...); the result's size."""
-    size = _check_conv_transpose(n, input._a.shape, weight._a.shape,
+    _check_types(input, weight, bias)
+    return _check_conv_transpose(n, input._a.shape, weight._a.shape,
                                  None if bias is None else bias._a.shape, stride, padding,
                                  output_padding, dilation, groups)
-    _check_types(input, weight, bias)
-    return size
 
 
 @functools.lru_cache(maxsize=1024)

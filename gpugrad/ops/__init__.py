@@ -15,7 +15,7 @@ THEMES = {
         "celu elu elu_backward gelu gelu_backward glu glu_backward halves inner_slope log_sigmoid "
         "log_sigmoid_backward mish mish_backward normal_cdf normal_pdf sigmoid sigmoid_backward "
         "silu silu_backward softplus softplus_backward",
-    "attention": "attention attention_backward attention_weights",
+    "attention": "attention attention_backward attention_weights heads_sum shared_heads",
     "batch_norm": "batch_norm batch_norm_backward moved_statistics",
     "bessel": "airy_ai bessel_j0 bessel_j1 bessel_y0 bessel_y1 spherical_bessel_j0",
     "bias": "bias_act",
@@ -32,6 +32,7 @@ THEMES = {
     "cross_entropy":
         "as_lines class_shares cross_entropy cross_entropy_backward cross_entropy_images "
         "cross_entropy_rows scores smoothed_cross_entropy",
+    "ctc": "ctc_loss ctc_loss_backward",
     "dropout": "fused_dropout native_dropout",
     "elementwise":
         "abs add addcdiv addcmul alias ceil clone clone_in_order copy cos div div_floor div_trunc "
@@ -42,26 +43,38 @@ THEMES = {
     "embedding": "embedding embedding_dense_backward frequency",
     "embedding_bag": "bag_of embedding_bag embedding_bag_max rows_of_bags",
     "error": "erfc erfcx erfinv log_ndtr ndtr ndtri",
-    "exponential": "entr exp2 ldexp logaddexp logaddexp2 logit xlog1py xlogy",
+    "exponential": "entr exp2 ldexp logaddexp logaddexp2 logaddexp_complex logit xlog1py xlogy",
     "fft": "double_middle fft_c2c fft_c2r fft_r2c",
     "fold": "col2im im2col pixel_shuffle pixel_unshuffle",
     "gamma": "digamma lgamma polygamma zeta",
     "grid": "sample sample_grad_input sample_grad_weight",
     "group_norm": "group_norm group_norm_backward",
+    "implicit": "dirichlet_grad standard_gamma standard_gamma_grad",
     "incomplete_gamma": "igamma igammac",
     "indexing":
         "gather index index_add index_put index_select pad_to scatter scatter_add view_scatter",
     "linalg_factors": "cholesky eig eigh geqrf matrix_exp pinv qr svd",
+    "linalg_ldl": "ldl_factor ldl_solve",
     "linalg_solve":
         "add_identity cofactors det inv lu_factor permute_rows slogdet solve solve_triangular",
+    "linear_cross_entropy": "linear_cross_entropy linear_cross_entropy_backward",
     "loss": "mse_loss mse_loss_backward nll_loss nll_loss_backward nll_loss_images nll_loss_rows",
+    "margin":
+        "multi_margin_loss multi_margin_loss_backward multilabel_margin_loss "
+        "multilabel_margin_loss_backward row_share",
     "matmul": "addbmm addmm addmv addr baddbmm bmm cdist cross dot mm mv trace vdot",
     "modified_bessel":
-        "i0 i0e i1 i1e modified_bessel_i0 modified_bessel_i1 modified_bessel_k0 "
-        "modified_bessel_k1 ratio_at_zero scaled_modified_bessel_k0 scaled_modified_bessel_k1",
+        "i0 i0e i1 i1e modified_bessel_i0 modified_bessel_i1 modified_bessel_k0 modified_bessel_k1 "
+        "ratio_at_zero scaled_modified_bessel_k0 scaled_modified_bessel_k1",
     "noise": "rrelu_with_noise",
     "norm": "layer_norm layer_norm_backward rms_norm rms_norm_backward",
+    "packing": "pack_padded pad_packed pad_sequences",
     "padding": "constant_pad_nd",
+    "pair_loss":
+        "binary_cross_entropy binary_cross_entropy_backward binary_cross_entropy_with_logits "
+        "binary_cross_entropy_with_logits_backward huber_loss huber_loss_backward loss_share "
+        "probability_spread smooth_l1_loss smooth_l1_loss_backward soft_margin_loss "
+        "soft_margin_loss_backward within",
     "parts": "copysign fmax fmin frac frexp gcd heaviside lcm nan_to_num nextafter sgn signbit",
     "piecewise":
         "hardshrink hardsigmoid hardsigmoid_backward hardswish hardswish_backward hardtanh "
@@ -79,10 +92,13 @@ THEMES = {
     "pool3d":
         "adaptive_avg_pool3d adaptive_avg_pool3d_backward adaptive_max_pool3d avg_pool3d "
         "avg_pool3d_backward max_pool3d_with_indices max_unpool",
+    "recurrent":
+        "gru_layer gru_layer_backward hidden_weight_grad lstm_layer lstm_layer_backward rnn_layer "
+        "rnn_layer_backward states_before",
     "reduction":
-        "all amax amin aminmax any argmax argmin logsumexp max max_all mean mean_all mean_grad "
-        "min min_all norm_grad prod prod_all prod_of_others scatter_kept share_among_ties std "
-        "std_grad std_mean sum sum_all unreduce unsum var var_grad var_mean vector_norm",
+        "all amax amin aminmax any argmax argmin logsumexp max max_all mean mean_all mean_grad min "
+        "min_all norm_grad prod prod_all prod_of_others scatter_kept share_among_ties std std_grad "
+        "std_mean sum sum_all unreduce unsum var var_grad var_mean vector_norm",
     "resize": "resample",
     "scan": "cummax cummin cumprod cumsum later logcumsumexp scatter_running sums_with_factors",
     "scatter":

@@ -6,7 +6,7 @@ import math
 import numpy as np
 
 from gpugrad.autograd.op import composite, op
-from gpugrad.dtypes import HALF
+from gpugrad.dtypes import FLOATING, HALF, type_name
 
 
 @op("SigmoidBackward0", promote="float", inplace=True)
@@ -86,6 +86,8 @@ class elu:
     def forward(be, x, *, alpha=1.0, scale=1.0, input_scale=1.0):
         if x.dtype in HALF:
             return be.in_float32(elu, x, alpha=alpha, scale=scale, input_scale=input_scale)
+        if x.dtype.kind not in FLOATING:
+            raise NotImplementedError(f"\"elu_cpu\" not implemented for '{type_name(x.dtype)}'")
         xp, n = be.xp, be.number
         low = xp.expm1(xp.minimum(x, n[0, x.dtype]) * n[input_scale, x.dtype])
         return xp.where(x > n[0, x.dtype], x * n[scale, x.dtype], low * n[scale * alpha, x.dtype])

@@ -1,96 +1,172 @@
 """Scaled dot-product attention without its matrix of scores, whose parts are made and forgotten.
 
-q is (b, h, l, e), k (b, h, s, e), v (b, h, s, ev), the result (b, h, l, ev). mask broadcasts with
-(b, h, l, s): bools say which keys a query may see, numbers are added to the scores. With ``causal``
-query i sees the keys 0 ... i. A query that sees nothing gets zeros.
+q is (b, h, l, e), k (b, h', s, e), v (b, h', s, ev), the result (b, h, l, ev): h' divides h, and
+h / h' neighbouring heads of q share one of k and v. mask broadcasts with (b, h, l, s): bools say
+which keys a query may see, numbers are added to the scores. With ``causal`` query i sees the keys
+0 ... i. A query that sees nothing gets zeros.
 
-A part is some queries of one head, or some heads, or images, with all their keys, so softmax needs
-no second pass, and backward makes the same parts again.
+Beside the result there is lse (b, h, l), the logarithm of the sum of each query's exponentials, in
+float32 for 16 bits; infinite for a query that sees nothing. With it backward makes the weights
+again in one step: exp(score - lse). A part is some queries of one head, or some heads, or images,
+with all their keys; the GPU has kernels that go by tiles (kernels/attention.cu).
 """
 from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
+
 from gpugrad.autograd.op import composite, op
+from gpugrad.backend.kernels import acc
 from gpugrad.dtypes import wide
+from gpugrad.ops.norm import cast, cast_back, needed, parameter, total
+from gpugrad.ops.softmax import line_max, line_sum
 
 
-@op("ScaledDotProductFlashAttentionForCpuBackward0")
+@op("ScaledDotProductFlashAttentionForCpuBackward0", outputs=2, diff=2)
 class attention:
-    """softmax(scale * q @ k.T, masked) @ v"""
+    """softmax(scale * q @ k.T, masked) @ v, and lse"""
     def forward(be, q, k, v, mask=None, *, causal, scale):
-        out = be.empty((*q.shape[:3], v.shape[3]), q.dtype)
-        for b, heads, rows, keys in parts(be, q, k, causal):
-            p = weights(be, q[b, heads, rows], k[b, heads, keys],
-                        part_of(be, mask, q, k, b, heads, rows, keys), rows, causal, scale)
-            out[b, heads, rows] = be.matmul(p.astype(q.dtype, copy=False), v[b, heads, keys])
-        return out
+        sums = wide(q.dtype)
+        out, lse = be.empty((*q.shape[:3], v.shape[3]), q.dtype), be.empty(q.shape[:3], sums)
+        hidden = Hidden(be, mask, q, k, causal, sums)
+        qs, outs, logs = (by_group(a, k) for a in (q, out, lse))
+        ks, vs = (by_group(a, k) for a in (k, v))
+        for part in parts(be, q, k, causal):
+            some = scaled(be, part.rows(qs), scale)
+            keys, values = (factor(be, part.keys(a), q.dtype) for a in (ks, vs))
+            s = products(be, "scores", some, turned(keys), sums)
+            hidden.hide(s, part)
+            top, sum_ = soften(be, s, hidden.all)
+            y = wide_product(be, factor(be, s, q.dtype), values, sums)
+            y /= sum_
+            part.rows(outs)[...] = y
+            part.rows(logs)[...] = (top + be.xp.log(sum_))[..., 0]
+        return out, lse
+    def meta(be, q, k, v, mask=None, *, causal, scale):
+        return be.empty((*q.shape[:3], v.shape[3]), q.dtype), be.empty(q.shape[:3], wide(q.dtype))
+    def cuda(be, q, k, v, mask=None, *, causal, scale):
+        if not fits(be, q, k, v, mask):
+            return NotImplemented
+        dtype = q.dtype
+        out, lse = be.empty((*q.shape[:3], v.shape[3]), dtype), be.empty(q.shape[:3], wide(dtype))
+        q, k, v = (be._dense(a) for a in (q, k, v))
+        plan = Plan(be, q, k, v, mask, causal)
+        plan.launch("attention", FORWARD, q.shape[0] * q.shape[1], q.shape[2],
+                    (q, k, v, *plan.masks(q), out, lse), scale)
+        return out, lse
     grad_mask = None
-    def grads(o, g, needs, q, k, v, mask, causal, scale):
-        found = o.attention_backward(g, q, k, v, mask, causal=causal, scale=scale)
-        return [x if need else None for x, need in zip(found, needs)]
+    def grads(o, g0, g1, needs, q, k, v, mask, result0, result1, q_dtype, causal, scale):
+        found = [None] * 3
+        if g0 is not None:
+            found = o.attention_backward(g0, q, k, v, result0, result1, mask, causal=causal,
+                                         scale=scale)
+        if g1 is not None:                       # of second order alone
+            q, k, *found = cast(o, q_dtype, q, k, *found)
+            p = o.attention_weights(q, k, mask, result1, causal, scale)
+            w = o.scale(o.mul(p, o.unsqueeze(g1, dim=3)), number=scale)
+            found[0] = total(o, found[0], o.bmm(w, o.shared_heads(k, q)))
+            found[1] = total(o, found[1], o.heads_sum(o.bmm(turn(o, w), q), k))
+            found = cast_back(o, q_dtype, *found)
+        return needed(needs, *found)
 
 
 @op("ScaledDotProductFlashAttentionForCpuBackwardBackward0", outputs=3, diff=3)
 class attention_backward:
-    """The gradients of attention for q, k and v."""
-    def forward(be, g, q, k, v, mask=None, *, causal, scale):
+    """The gradients of attention's result for q, k and v; out and lse are what it gave."""
+    def forward(be, g, q, k, v, out, lse, mask=None, *, causal, scale):
         xp, sums = be.xp, wide(q.dtype)
         gq = be.empty(q.shape, q.dtype)
         gk, gv = xp.zeros(k.shape, sums), xp.zeros(v.shape, sums)
-        for b, heads, rows, keys in parts(be, q, k, causal):
-            some, others, values = q[b, heads, rows], k[b, heads, keys], v[b, heads, keys]
-            slopes = g[b, heads, rows]
-            p = weights(be, some, others, part_of(be, mask, q, k, b, heads, rows, keys), rows,
-                        causal, scale)
-            part = gv[b, heads, keys]
-            part += be.matmul(turned(p).astype(q.dtype, copy=False), slopes)
-            d = be.matmul(slopes, turned(values), dtype=sums if sums != q.dtype else None)
-            d -= (p * d).sum(-1, keepdims=True)
+        hidden = Hidden(be, mask, q, k, causal, sums)
+        qs, gs, outs, logs, gqs = (by_group(a, k) for a in (q, g, out, lse, gq))
+        ks, vs, gks, gvs = (by_group(a, k) for a in (k, v, gk, gv))
+        for part in parts(be, q, k, causal):
+            some, slopes = scaled(be, part.rows(qs), scale), factor(be, part.rows(gs), q.dtype)
+            keys, values = (factor(be, part.keys(a), q.dtype) for a in (ks, vs))
+            p = products(be, "scores", some, turned(keys), sums)
+            hidden.hide(p, part)
+            p -= part.rows(logs)[..., None]
+            xp.exp(p, out=p)
+            d = products(be, "slopes", slopes, turned(values), sums)
+            d -= (slopes.astype(sums, copy=False) * part.rows(outs)).sum(-1, keepdims=True)
             d *= p
-            d *= be.number[scale, sums]
-            d = d.astype(q.dtype, copy=False)
-            gq[b, heads, rows] = be.matmul(d, others)
-            part = gk[b, heads, keys]
-            part += be.matmul(turned(d), some)
+            p, d = factor(be, p, q.dtype), factor(be, d, q.dtype)
+            add_heads(part.keys(gvs), wide_product(be, turned(p), slopes, sums))
+            add_heads(part.keys(gks), wide_product(be, turned(d), some, sums))
+            y = wide_product(be, d, keys, sums)
+            y *= be.number[scale, sums]
+            part.rows(gqs)[...] = y
         return gq, gk.astype(k.dtype, copy=False), gv.astype(v.dtype, copy=False)
+    def meta(be, g, q, k, v, out, lse, mask=None, *, causal, scale):
+        return tuple([be.empty(a.shape, a.dtype) for a in (q, k, v)])
+    def cuda(be, g, q, k, v, out, lse, mask=None, *, causal, scale):
+        if not fits(be, q, k, v, mask) or g.dtype != q.dtype:
+            return NotImplemented
+        (n, h, length, _), (_, shared, keys, _), dtype = q.shape, k.shape, q.dtype
+        delta, (gq, gk, gv) = be.empty(lse.shape, wide(dtype)), (be.empty(a.shape, dtype)
+                                                                 for a in (q, k, v))
+        g, q, k, v, out = (be._dense(a) for a in (g, q, k, v, out))
+        lse = parameter(be, lse, dtype)
+        be.kernels.rows("attention", "attention_delta", dtype, n * h * length, v.shape[3],
+                        (g, out, delta))
+        plan = Plan(be, q, k, v, mask, causal)
+        given = g, q, k, v, lse, delta, *plan.masks(q)
+        plan.launch("attention_queries", BACKWARD, n * h, length, (*given, gq), scale)
+        plan.launch("attention_keys", BACKWARD, n * shared, keys, (*given, gk, gv), scale)
+        return gq, gk, gv
     grad_mask = None
-    def grads(o, g0, g1, g2, needs, g, q, k, v, mask, causal, scale):
-        p = o.attention_weights(q, k, mask, causal=causal, scale=scale)
-        vt, dead = turn(o, v), o.zeros_like
-        a, b, c = (dead(x) if gg is None else gg for gg, x in ((g0, q), (g1, k), (g2, v)))
-        dp = o.bmm(g, vt)
-        ds = o.softmax_backward(dp, p, dim=3)
-        t = o.scale(o.add(o.bmm(a, turn(o, k)), o.bmm(q, turn(o, b))), number=scale)
-        w = o.softmax_backward(t, p, dim=3)                  # what dp gets
-        total_t, total_d = (o.sum(o.mul(p, x), dim=(3,), keepdim=True) for x in (t, dp))
-        at_p = o.sub(o.sub(o.mul(t, dp), o.mul(dp, total_t)), o.mul(t, total_d))
-        at_p = o.add(at_p, o.bmm(g, turn(o, c)))
-        at_s = o.scale(o.softmax_backward(at_p, p, dim=3), number=scale)
-        ds = o.scale(ds, number=scale)
-        return [o.add(o.bmm(w, v), o.bmm(p, c)),
-                o.add(o.bmm(at_s, k), o.bmm(ds, b)),
-                o.add(o.bmm(turn(o, at_s), q), o.bmm(turn(o, ds), a)),
-                o.bmm(turn(o, w), g)]
+    def grads(o, g0, g1, g2, needs, g, q, k, v, out, lse, mask, q_dtype, causal, scale):
+        a, b, c, g, q, k, v, out = cast(o, q_dtype, g0, g1, g2, g, q, k, v, out)
+        a, b, c = (o.zeros_like(x) if u is None else u for u, x in ((a, q), (b, k), (c, v)))
+        keys, values, b, c = (o.shared_heads(x, q) for x in (k, v, b, c))
+        p = o.attention_weights(q, k, mask, lse, causal, scale)
+        slope = o.sub(o.bmm(g, turn(o, values)), o.sum(o.mul(g, out), dim=(3,), keepdim=True))
+        ds = o.scale(o.mul(p, slope), number=scale)
+        t = o.scale(o.add(o.bmm(a, turn(o, keys)), o.bmm(q, turn(o, b))), number=scale)
+        at_dp = o.mul(t, p)
+        at_delta = o.neg(o.sum(at_dp, dim=(3,), keepdim=True))
+        at_s = o.mul(o.add(o.mul(t, slope), o.bmm(g, turn(o, c))), p)
+        at_lse = o.neg(o.sum(at_s, dim=(3,), keepdim=False))
+        at_s = o.scale(at_s, number=scale)
+        found = [o.add(o.add(o.bmm(at_dp, values), o.bmm(p, c)), o.mul(at_delta, out)),
+                 o.add(o.bmm(at_s, keys), o.bmm(ds, b)),
+                 o.heads_sum(o.add(o.bmm(turn(o, at_s), q), o.bmm(turn(o, ds), a)), k),
+                 o.heads_sum(o.bmm(turn(o, at_dp), g), v), o.mul(at_delta, g)]
+        return needed(needs, *cast_back(o, q_dtype, *found), at_lse)
 
 
 @composite
-def attention_weights(o, q, k, mask, causal, scale):
+def attention_weights(o, q, k, mask, lse, causal, scale):
     """The whole matrix of weights, (b, h, l, s)."""
-    s = o.scale(o.bmm(q, turn(o, k)), number=scale)
+    s = o.scale(o.bmm(q, turn(o, o.shared_heads(k, q))), number=scale)
+    none = o.shift(o.zeros_like(s), number=-float("inf"))
     if causal:
-        mask = o.tril(o.ge(o.zeros_like(o.slice_(s, dim=0, start=0, stop=1)), 0), diagonal=0)
-    if mask is None:
-        return o.softmax(s, dim=3)
-    if dtype_of(mask).kind == "b":
-        seen = mask
-    else:
-        s, seen = o.add(s, mask), o.gt(mask, -float("inf"))
-    hidden = o.logical_not(seen)
-    # where a query sees nothing, softmax of finite numbers is finite, and then dropped
-    return o.drop_where(o.softmax(o.where(seen, s, o.shift(o.zeros_like(s), number=-1e4)), dim=3),
-                        hidden)
+        s = o.where(o.tril(o.ge(o.zeros_like(s), 0), diagonal=0), s, none)
+    if mask is not None:
+        s = o.where(mask, s, none) if dtype_of(mask).kind == "b" else \
+            o.add(s, mask if dtype_of(mask) == dtype_of(s) else o.to(mask, dtype=dtype_of(s)))
+    return o.exp(o.sub(s, o.unsqueeze(lse, dim=3)))
+
+
+@composite
+def shared_heads(o, x, q):
+    """x (b, h', s, e) with each head as often as heads of q (b, h, l, e) share it."""
+    (n, h), (_, shared, s, e) = q.shape[:2], x.shape
+    if h == shared:
+        return x
+    wide = o.expand(o.unsqueeze(x, dim=2), shape=(n, shared, h // shared, s, e))
+    return o.reshape(wide, (n, h, s, e))
+
+
+@composite
+def heads_sum(o, x, k):
+    """The sum of x (b, h, s, e) over the heads that share one of k (b, h', s, e)."""
+    (n, h, s, e), shared = x.shape, k.shape[1]
+    if h == shared:
+        return x
+    return o.sum(o.reshape(x, (n, shared, h // shared, s, e)), dim=(2,), keepdim=False)
 
 
 def dtype_of(a: Any) -> Any:
@@ -105,55 +181,185 @@ def turned(a: Any) -> Any:
     return a.swapaxes(-1, -2)
 
 
-def parts(be: Any, q: Any, k: Any, causal: bool) -> Iterator[tuple[slice, slice, slice, slice]]:
-    """(images, heads, queries, keys) such that the scores of a part stay within bounds."""
-    (n, h, length, _), s = q.shape, k.shape[2]
-    room = max(1, 2 * be.column_bytes // max(1, s * wide(q.dtype).itemsize))
-    rows = max(1, min(length, max(room, 16)))
-    heads = max(1, min(h, room // rows)) if rows == length else 1
-    images = max(1, room // (rows * h)) if heads == h else 1
+# Parts -------------------------------------------------------------------------------------------
+
+def by_group(a: Any, k: Any) -> Any:
+    """a (b, h, ...) as (b, h', h / h', ...): k's heads, and those of q that share one."""
+    n, h = a.shape[:2]
+    shared = k.shape[1]
+    return a[:, :, None] if h == shared else a.reshape(n, shared, h // shared, *a.shape[2:])
+
+
+class Part:
+    """Some images, heads of k, queries and keys."""
+
+    __slots__ = ("heads", "images", "key", "query")
+
+    def __init__(self, images: slice, heads: slice, query: slice, key: slice) -> None:
+        self.images, self.heads, self.query, self.key = images, heads, query, key
+
+    def rows(self, a: Any) -> Any:
+        """Of an array by queries, in by_group's form."""
+        return a[self.images, self.heads, :, self.query]
+
+    def keys(self, a: Any) -> Any:
+        """Of an array by keys."""
+        return a[self.images, self.heads, :, self.key]
+
+
+def parts(be: Any, q: Any, k: Any, causal: bool) -> Iterator[Part]:
+    """Parts whose scores stay within bounds, on a CPU in its cache.
+
+    A causal part leaves out the keys that none of its queries sees, so it shouldn't have too many.
+    """
+    (n, h, length, _), (_, shared, s, _) = q.shape, k.shape
+    group = h // max(1, shared)
+    room = max(1, be.column_bytes // max(1, s * group * wide(q.dtype).itemsize))
+    rows = max(1, min(length, max(room, 16), max(room // 4, 128) if causal else length))
+    heads = max(1, min(shared, room // rows)) if rows == length else 1
+    images = max(1, room // (rows * shared)) if heads == shared else 1
     for b in range(0, n, images):
-        for i in range(0, h, heads):
+        for i in range(0, shared, heads):
             for j in range(0, length, rows):
                 stop = min(length, j + rows)
-                yield slice(b, min(n, b + images)), slice(i, min(h, i + heads)), \
-                    slice(j, stop), slice(0, min(s, stop) if causal else s)
+                yield Part(slice(b, min(n, b + images)), slice(i, min(shared, i + heads)),
+                           slice(j, stop), slice(0, min(s, stop) if causal else s))
 
 
-def part_of(be: Any, mask: Any, q: Any, k: Any, b: slice, heads: slice, rows: slice,
-            keys: slice) -> Any:
-    if mask is None:
-        return None
-    return be.xp.broadcast_to(mask, (*q.shape[:3], k.shape[2]))[b, heads, rows, keys]
+class Hidden:
+    """Which keys a query doesn't see, as numbers: scores are held below them or added to them."""
+
+    def __init__(self, be: Any, mask: Any, q: Any, k: Any, causal: bool, dtype: Any) -> None:
+        self.be, self.causal, self.dtype = be, causal, dtype
+        self.all = mask is not None              # may a query see nothing?
+        self.limit = self.added = None
+        if mask is not None:
+            shape, once = (*q.shape[:3], k.shape[2]), once_only(mask)
+            bools = mask.dtype.kind == "b"
+            numbers = self.limits(once) if bools else once.astype(dtype, copy=False)
+            numbers = by_group(be.xp.broadcast_to(numbers, shape), k)
+            self.limit, self.added = (numbers, None) if bools else (None, numbers)
+
+    def limits(self, seen: Any) -> Any:
+        return self.be.xp.where(seen, self.be.number[float("inf"), self.dtype],
+                                self.be.number[-float("inf"), self.dtype])
+
+    def hide(self, s: Any, part: Part) -> None:
+        """-inf for the scores of a part that are hidden, in place."""
+        xp = self.be.xp
+        if self.limit is not None:
+            xp.minimum(s, part.rows(self.limit)[..., part.key], out=s)
+        elif self.added is not None:
+            s += part.rows(self.added)[..., part.key]
+        if self.causal:                          # only keys from query.start on can be hidden
+            rows = part.query
+            late = s[..., rows.start:]
+            seen = xp.arange(rows.start, part.key.stop) <= xp.arange(rows.start,
+                                                                     rows.stop)[:, None]
+            xp.minimum(late, self.limits(seen), out=late)
 
 
-def weights(be: Any, q: Any, k: Any, mask: Any, rows: slice, causal: bool, scale: float) -> Any:
-    """What each key counts for each query of a part, in float32 for 16 bits."""
-    xp, sums = be.xp, wide(q.dtype)
-    if sums == q.dtype:
-        s = be.workspace("scores", (*q.shape[:3], k.shape[2]), sums)
-        be.matmul(q, turned(k), s)
-    else:
-        s = be.matmul(q, turned(k), dtype=sums)
-    s *= be.number[scale, sums]
-    lowest = be.number[-float("inf"), sums]
-    if mask is not None and mask.dtype.kind == "b":
-        s = xp.where(mask, s, lowest)
-    elif mask is not None:
-        s += mask
-    if causal:                                   # only keys from rows.start on can be hidden
-        part = s[..., rows.start:]
-        late = xp.arange(rows.start, k.shape[2]) > xp.arange(rows.start, rows.stop)[:, None]
-        part[...] = xp.where(late, lowest, part)
-    if not s.shape[-1]:
-        return s
-    top = s.max(-1, keepdims=True)
-    if mask is not None:
-        top = xp.where(top == lowest, be.number[0, sums], top)
-    s -= top
-    xp.exp(s, out=s)
-    total = s.sum(-1, keepdims=True)
-    if mask is not None:
-        total = xp.where(total == be.number[0, sums], be.number[1, sums], total)
-    s /= total
-    return s
+def once_only(mask: Any) -> Any:
+    """A mask with the dims in which it is broadcast, and repeats its memory, of size 1."""
+    return mask[tuple([slice(0, 1) if step == 0 else slice(None) for step in mask.strides])]
+
+
+def scaled(be: Any, q: Any, scale: float) -> Any:
+    """scale * q as a factor, with which products need no scaling."""
+    dtype = wide(q.dtype)
+    return factor(be, q.astype(dtype, copy=False) * be.number[scale, dtype], q.dtype)
+
+
+def products(be: Any, key: str, a: Any, b: Any, dtype: Any) -> Any:
+    """a @ b in dtype, in scratch memory."""
+    if a.dtype == dtype == b.dtype:
+        shape = (*a.shape[:-1], b.shape[-1])
+        return be.matmul(a, b, be.workspace(key, shape, dtype))
+    return wide_product(be, a, b, dtype)
+
+
+def wide_product(be: Any, a: Any, b: Any, dtype: Any) -> Any:
+    """a @ b in dtype."""
+    return be.matmul(a, b, dtype=None if a.dtype == dtype else dtype)
+
+
+def factor(be: Any, a: Any, dtype: Any) -> Any:
+    """a as products take it: of 16 bits where a device multiplies those, else in float32."""
+    return a.astype(wide(dtype) if be.widens_products else dtype, copy=False)
+
+
+def soften(be: Any, s: Any, all_hidden: bool) -> tuple[Any, Any]:
+    """exp(s - top) in place of s; returns top and the sums, of size 1 in the last dim.
+
+    all_hidden: there may be lines of -inf, which become zeros with the sum 1 and top inf.
+    """
+    xp, shape = be.xp, (*s.shape[:-1], 1)
+    if not s.size:                               # without keys nothing is seen either
+        return xp.full(shape, float("inf"), s.dtype), xp.ones(shape, s.dtype)
+    lines = s.reshape(-1, s.shape[-1])
+    top = line_max(be, lines)
+    if all_hidden:
+        top = xp.where(top == be.number[-float("inf"), s.dtype],
+                       be.number[float("inf"), s.dtype], top)
+    lines -= top
+    xp.exp(lines, out=lines)
+    total = line_sum(be, lines)
+    if all_hidden:
+        total = xp.where(total == be.number[0, s.dtype], be.number[1, s.dtype], total)
+    return top.reshape(shape), total.reshape(shape)
+
+
+def add_heads(to: Any, found: Any) -> None:
+    """Adds what each head of q gives to the head of k and v that it shares."""
+    to += found if found.shape[2] == 1 else found.sum(2, keepdims=True)
+
+
+# Kernels -----------------------------------------------------------------------------------------
+
+# struct Attention of kernels/attention.cu
+STRUCT = np.dtype([(f, np.int32) for f in
+                   "heads group length keys features values causal masked".split()]
+                  + [(f, np.int64) for f in "image head row key".split()])
+# how many rows of this many bytes a block holds
+FORWARD = {256: 64, 512: 32, 1024: 16}
+BACKWARD = {256: 32, 512: 32, 1024: 8}
+ROOM = 64, 128                                   # features and values that kernels have room for
+
+
+def fits(be: Any, q: Any, k: Any, v: Any, mask: Any) -> bool:
+    """Are there kernels? For one query its row of scores is no waste."""
+    dtype, (n, h, length, e), (s, ev) = q.dtype, q.shape, v.shape[2:]
+    return (be.takes(dtype) and dtype == k.dtype == v.dtype and length > 1
+            and bool(q.size and k.size and v.size) and max(e, ev) <= ROOM[-1]
+            and n * h * -(-max(length, s) // 8) < 1 << 31       # blocks of the smallest tiles
+            and (mask is None or mask.dtype in (dtype, bool)))
+
+
+class Plan:
+    """How the kernels of attention.cu are launched for arrays of these shapes."""
+
+    def __init__(self, be: Any, q: Any, k: Any, v: Any, mask: Any, causal: bool) -> None:
+        self.be, self.dtype = be, q.dtype
+        (_, h, length, e), (_, shared, s, _), ev = q.shape, k.shape, v.shape[3]
+        self.room = next(n for n in ROOM if max(e, ev) <= n)
+        self.mask = None if mask is None else be._dense(once_only(mask))
+        kind, steps = 0, [0] * 4
+        if self.mask is not None:
+            kind = 1 if mask.dtype == bool else 2
+            steps = [step // self.mask.itemsize if size > 1 else 0
+                     for step, size in zip(self.mask.strides, self.mask.shape)]
+        self.struct = np.array((h, h // shared, length, s, e, ev, causal, kind, *steps), STRUCT)
+
+    def masks(self, absent: Any) -> tuple[Any, Any]:
+        """The mask as the two arguments that a kernel has for it."""
+        if self.mask is not None and self.mask.dtype == bool:
+            return self.mask, absent
+        return self.be.number[0, np.dtype(bool)], absent if self.mask is None else self.mask
+
+    def launch(self, name: str, rows: dict[int, int], planes: int, length: int, arrays: Any,
+               scale: float) -> None:
+        """A block for each tile of ``length`` rows in each of ``planes`` heads."""
+        held = rows[self.room * wide(self.dtype).itemsize]
+        self.be.launch("attention", f"{name}_{self.room}", (planes * -(-length // held),),
+                       (16, min(held, 16)), (*arrays, self.struct, acc(scale, self.dtype)),
+                       self.dtype)

@@ -11,6 +11,7 @@ from gpugrad.autograd.op import op
 from gpugrad.autograd.rules import tensors as T
 from gpugrad.backend.kernels import acc
 from gpugrad.backend.random import PhiloxGenerator, below, philox_words
+from gpugrad.layouts import memory_order
 
 
 @op("MulBackward0")
@@ -44,6 +45,8 @@ class fused_dropout:
         words = philox_words(be.xp, key, (counter + int(offset)) % (1 << 64), x.size)
         mask = (words.astype(np.uint64) < np.uint64(below(keep))).reshape(x.shape)
         return native_dropout.spec.forward(be, x, mask, scale=scale), mask
+    def meta(be, x, state, *, offset, keep, scale):
+        return be.empty(x.shape, x.dtype), be.empty(x.shape, np.bool_)
     def cuda(be, x, state, *, offset, keep, scale):
         if not be.takes(x.dtype):
             return NotImplemented
@@ -71,4 +74,13 @@ def dropout(x: Tensor, p: float, training: bool, generator: Any = None) -> Tenso
     if isinstance(source, PhiloxGenerator):         # an op can draw element i's number by itself
         state, offset = source.reserve(math.prod(x._a.shape))
         return T.fused_dropout(x, wrap(state, be), offset=offset, keep=1 - p, scale=scale)[0]
-    return T.native_dropout(x, wrap(source.bernoulli(1 - p, x._a.shape), be), scale=scale)
+    return T.native_dropout(x, wrap(drawn_as(source, 1 - p, x._a), be), scale=scale)
+
+
+def drawn_as(source: Any, keep: float, a: Any) -> Any:
+    """A mask for ``a`` that is True with probability ``keep``, drawn in the order of its memory."""
+    if a.flags.c_contiguous:
+        return source.bernoulli(keep, a.shape)
+    order = memory_order(a)
+    mask = source.bernoulli(keep, tuple([a.shape[d] for d in order]))
+    return mask.transpose(np.argsort(order).tolist())

@@ -193,7 +193,7 @@ class remainder:
     def grad_x(o, g):
         return g
     def grad_y(o, g, x, y):
-        return o.neg(o.mul(g, o.floor(o.div(x, y))))
+        return o.neg(o.mul(g, o.div_floor(x, y)))
 
 
 @op("FmodBackward0", promote=True, inplace=True)
@@ -203,7 +203,7 @@ class fmod:
     def grad_x(o, g):
         return g
     def grad_y(o, g, x, y):
-        return o.neg(o.mul(g, o.trunc(o.div(x, y))))
+        return o.neg(o.mul(g, o.div_trunc(x, y)))
 
 
 @op("AddcmulBackward0", fit=True, inplace=True)
@@ -448,6 +448,8 @@ def to_whole(be, x, rounding):
     if x.dtype.kind == "c":
         raise NotImplementedError(f"{rounding.__name__} is not supported for complex inputs: round "
                                   "the real and imaginary parts")
+    if x.dtype.kind == "b":
+        raise NotImplementedError(f"\"{rounding.__name__}_cpu\" not implemented for 'Bool'")
     return be.copy(x) if x.dtype.kind in "iub" else rounding(x)
 
 

@@ -31,6 +31,8 @@ class embedding_bag:
         if some.any():
             out[some] = np.add.reduceat(rows[:start[-1]], start[:-1][some], 0)
         return out.astype(weight.dtype, copy=False)
+    def meta(be, weight, indices, bag, scales=None, *, bags, scale_grad_by_freq=False):
+        return be.empty((bags, weight.shape[1]), weight.dtype)
     def cuda(be, weight, indices, bag, scales=None, *, bags, scale_grad_by_freq=False):
         out = be.xp.zeros((bags + 1, weight.shape[1]), wide(weight.dtype))
         rows = scaled_rows(be, weight, indices, scales, out.dtype)

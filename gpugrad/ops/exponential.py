@@ -3,6 +3,8 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+
 from gpugrad.autograd.op import op
 from gpugrad.dtypes import HALF
 
@@ -23,6 +25,27 @@ class logaddexp:
         return o.mul(g, o.sigmoid(o.sub(x, y)))
     def grad_y(o, g, x, y):
         return o.mul(g, o.sigmoid(o.sub(y, x)))
+
+
+def complex_logaddexp(be, a, b):
+    """log(exp(a) + exp(b)) of complex numbers, from the one of the larger real part."""
+    first = a.real >= b.real
+    high, low = be.xp.where(first, a, b), be.xp.where(first, b, a)
+    with np.errstate(invalid="ignore"):
+        out = high + be.xp.log1p(be.xp.exp(low - high))
+    return be.xp.where(low.real == -math.inf, high, out)
+
+
+@op("LogaddexpBackward0", promote=True, inplace=True)
+class logaddexp_complex:
+    """logaddexp of complex numbers."""
+    binary = True
+    def forward(be, x, y):
+        return complex_logaddexp(be, x, y)
+    def grad_x(o, g, x, result):
+        return o.mul(g, o.exp(o.sub(x, result)))
+    def grad_y(o, g, y, result):
+        return o.mul(g, o.exp(o.sub(y, result)))
 
 
 @op("Logaddexp2Backward0", promote=True, inplace=True)

@@ -23,11 +23,13 @@ class sample:
         if x.dtype in HALF:
             return be.in_float32(sample, x, at, w)
         n, c, _ = x.shape
-        shape, at, w = at.shape[2:], in_rows(at), in_rows(w)
-        out = be.xp.zeros((n, c, at.shape[2]), x.dtype)
-        for image, spots, weights, sums in zip(x, at, w, out):
+        shape, w = at.shape[2:], be.keep(in_rows(w), in_rows(at) >= 0)
+        out = be.xp.zeros((n, c, w.shape[2]), x.dtype)
+        for image, spots, weights, sums in zip(with_outside(be, x), in_rows(at), w, out):
             for spot, weight in zip(spots, weights):
-                sums += be.keep(found(be, image, spot) * weight, spot >= 0)
+                part = be.xp.take(image, spot, 1)
+                part *= weight
+                sums += part
         return out.reshape(n, c, *shape)
     def cuda(be, x, at, w):
         if not be.takes(x.dtype):
@@ -54,13 +56,14 @@ class sample_grad_input:
         xp, (n, c) = be.xp, g.shape[:2]
         g, at, w = in_rows(g), in_rows(at), in_rows(w)
         out = be.empty((n, c, size), g.dtype)
-        first = xp.arange(c)[:, None, None] * size
+        first = xp.arange(c)[:, None, None] * (size + 1) + 1           # what is outside comes first
         for i in range(n):
-            spots = at[i] + first                                      # (c, taps, p)
-            parts = be.keep(g[i][:, None] * w[i], at[i] >= 0)
-            spots = xp.maximum(spots, first)
-            out[i] = xp.bincount(spots.reshape(-1), parts.reshape(-1), c * size).reshape(c, size)
+            spots, parts = at[i] + first, g[i][:, None] * w[i]         # (c, taps, p)
+            sums = xp.bincount(spots.reshape(-1), parts.reshape(-1), c * (size + 1))
+            out[i] = sums.reshape(c, size + 1)[:, 1:]
         return out
+    def meta(be, g, at, w, *, size):
+        return be.empty((*g.shape[:2], size), g.dtype)
     def cuda(be, g, at, w, *, size):
         if not be.takes(g.dtype):
             return NotImplemented
@@ -91,12 +94,13 @@ class sample_grad_weight:
         xp, sums = be.xp, wide(g.dtype)
         shape, g, at = at.shape, in_rows(g), in_rows(at)
         out = be.empty(at.shape, sums)
-        for slopes, image, spots, rows in zip(g.astype(sums, copy=False),
-                                              x.astype(sums, copy=False), at, out):
+        images = with_outside(be, x.astype(sums, copy=False))
+        for slopes, image, spots, rows in zip(g.astype(sums, copy=False), images, at, out):
             for k in range(len(spots)):
-                part = found(be, image, spots[k]) * slopes
-                rows[k] = xp.sum(be.keep(part, spots[k] >= 0), 0)
-        return out.reshape(shape).astype(g.dtype, copy=False)
+                part = xp.take(image, spots[k], 1)
+                part *= slopes
+                rows[k] = xp.sum(part, 0)
+        return be.keep(out, at >= 0).reshape(shape).astype(g.dtype, copy=False)
     def cuda(be, g, x, at):
         if not be.takes(g.dtype):
             return NotImplemented
@@ -119,6 +123,8 @@ def in_rows(a: Any) -> Any:
     return a.reshape(*a.shape[:2], math.prod(a.shape[2:]))
 
 
-def found(be: Any, image: Any, spot: Any) -> Any:
-    """The elements of an image (c, size) at places (p,); some element outside."""
-    return be.xp.take(image, be.xp.maximum(spot, 0), 1)
+def with_outside(be: Any, x: Any) -> Any:
+    """(n, c, size + 1): planes with a zero at the end, which is at place -1."""
+    out = be.xp.zeros((*x.shape[:2], x.shape[2] + 1), x.dtype)
+    out[:, :, :-1] = x
+    return out

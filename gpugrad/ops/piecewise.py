@@ -6,7 +6,7 @@ one; where its gradient is the incoming one and where 0 is PyTorch's choice too.
 from __future__ import annotations
 
 from gpugrad.autograd.op import op
-from gpugrad.dtypes import HALF
+from gpugrad.dtypes import FLOATING, HALF, type_name
 
 FEW = 1000                                       # elements, for which calls cost more than work
 
@@ -24,6 +24,9 @@ def choose(be, mask, a, b):
 class relu:
     """max(x, 0). The gradient at 0 is 0."""
     def forward(be, x):
+        if x.dtype.kind in "bc":
+            raise RuntimeError("Boolean inputs not supported for relu") if x.dtype.kind == "b" \
+                else NotImplementedError("clamp is not supported for complex types")
         return be.xp.maximum(x, be.zero[x.dtype])
     def cuda(be, x):
         return be.map("activation", "relu", x)
@@ -35,6 +38,9 @@ class relu:
 class threshold:
     """x where x > threshold, else value."""
     def forward(be, x, *, threshold, value):
+        if x.dtype.kind in "bc":
+            raise NotImplementedError("\"threshold_cpu\" not implemented for "
+                                      f"'{type_name(x.dtype)}'")
         low = be.xp.less_equal(x, be.number[threshold, x.dtype])
         if value == 0 and x.size > FEW:
             return be.drop(x, low)
@@ -207,6 +213,8 @@ class hardswish_backward:
 
 def is_small(be, x, bound):
     """Where -bound <= x <= bound."""
+    if x.dtype.kind not in FLOATING:
+        raise NotImplementedError(f"\"hardshrink_cpu\" not implemented for '{type_name(x.dtype)}'")
     small = be.xp.less_equal(x, be.number[bound, x.dtype])
     small &= be.xp.greater_equal(x, be.number[-bound, x.dtype])
     return small

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 from gpugrad.autograd.op import op
+from gpugrad.dtypes import type_name
 from gpugrad.ops.series import in_double
 
 Step = Callable[[Any, Any, Any, int], Any]
@@ -14,18 +15,22 @@ def evaluate(be: Any, name: str, x: Any, n: Any, first: Callable[[Any], Any], st
     """The polynomials of the degrees n: first(x) of degree 1, then step(x, p, before, k) of k.
 
     Degrees lose their fraction; one below 0 gives 0. The host reads the largest, to know how far
-    to go.
+    to go, and now and then whether anything finite is left.
     """
+    if x.dtype.kind == "c":
+        raise NotImplementedError(f"\"{name}_cpu\" not implemented for '{type_name(x.dtype)}'")
     degree = be.xp.where(be.xp.isfinite(n), be.xp.trunc(n), -1)
     most = int(be.to_host(degree.max())) if degree.size else 0
 
     def recurrence(xp: Any, x: Any, degree: Any) -> Any:
-        zero = 0 * (x + degree)
-        before, p = 1 + 0 * x, first(x)
+        before, p = xp.ones(x.shape, x.dtype), first(x)
+        zero = xp.zeros((), x.dtype)
         out = xp.where(degree == 0, before, xp.where(degree == 1, p, zero))
         for k in range(2, most + 1):
             before, p = p, step(x, p, before, k)
             out = xp.where(degree == k, p, out)
+            if k % 256 == 0 and not be.to_host(xp.isfinite(p).any()):
+                return xp.where(degree > k, p, out)
         return out
     recurrence.__name__ = name
     return in_double(be, recurrence, x, degree)

@@ -98,6 +98,10 @@ class max_pool2d:
             values = max_values(be, x, kernel, stride, padding, dilation, ceil_mode)
             return values, be.empty((0,), np.int64)
         return max_pool(be, x, kernel, stride, padding, dilation, ceil_mode)
+    def meta(be, x, *, kernel, stride, padding, dilation, ceil_mode):
+        down, across = plan(*x.shape[2:], kernel, stride, padding, dilation, ceil_mode)
+        shape = (*x.shape[:2], down.out, across.out)
+        return be.empty(shape, x.dtype), be.empty(shape, np.int64)
     def cuda(be, x, *, kernel, stride, padding, dilation, ceil_mode):
         down, across = plan(*x.shape[2:], kernel, stride, padding, dilation, ceil_mode)
         return maxima(be, "max_pool2d", x, windows(x.shape[2:], (down.out, across.out), kernel,
@@ -114,6 +118,8 @@ class max_pool2d_with_indices:
         values, at = max_pool(be, x, kernel, stride, padding, dilation, ceil_mode)
         at %= x.shape[2] * x.shape[3]
         return values, at
+    def meta(be, x, **window):
+        return max_pool2d.spec.meta(be, x, **window)
     def cuda(be, x, *, kernel, stride, padding, dilation, ceil_mode):
         out = max_pool2d.spec.impl[1](be, x, kernel=kernel, stride=stride, padding=padding,
                                       dilation=dilation, ceil_mode=ceil_mode)
@@ -130,6 +136,8 @@ class max_pool2d_backward:
     def forward(be, g, at, *, x_shape, kernel, stride, padding, dilation):
         disjoint = all(d * (k - 1) < s for k, s, d in zip(kernel, stride, dilation))
         return scatter(be, g, at, x_shape, disjoint)
+    def meta(be, g, at, *, x_shape, kernel, stride, padding, dilation):
+        return be.empty(x_shape, g.dtype)
     def cuda(be, g, at, *, x_shape, kernel, stride, padding, dilation):
         if at.dtype != np.int32:                 # forward's text ran
             return NotImplemented
@@ -162,6 +170,8 @@ class plane_scatter:
     """
     def forward(be, g, at, *, x_shape, lie=None):
         return scatter(be, g, in_planes(be, at, x_shape), x_shape, False)
+    def meta(be, g, at, *, x_shape, lie=None):
+        return be.empty(x_shape, g.dtype)
     def cuda(be, g, at, *, x_shape, lie=None):
         if not be.takes(g.dtype):
             return NotImplemented
@@ -353,6 +363,9 @@ class adaptive_max_pool2d:
                 values[:, :, i, j] = xp.take_along_axis(window, k[..., None], -1)[..., 0]
                 at[:, :, i, j] = (top + k // (right - left)) * w + left + k % (right - left)
         return values, at
+    def meta(be, x, *, output_size):
+        shape = (*x.shape[:2], *output_size)
+        return be.empty(shape, x.dtype), be.empty(shape, np.int64)
     def cuda(be, x, *, output_size):
         out = maxima(be, "adaptive_max_pool2d", x, windows(x.shape[2:], tuple(output_size)))
         return out if out is NotImplemented else (out[0], out[1].astype(np.int64))
@@ -365,6 +378,8 @@ class adaptive_max_pool2d_backward:
     """Zeros of x_shape with g added where the maxima were."""
     def forward(be, g, at, *, x_shape):
         return scatter(be, g, in_planes(be, at, x_shape), x_shape, False)
+    def meta(be, g, at, *, x_shape):
+        return be.empty(x_shape, g.dtype)
     def cuda(be, g, at, *, x_shape):
         if not fits(x_shape):
             return NotImplemented

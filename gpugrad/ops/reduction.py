@@ -151,7 +151,11 @@ def spread_by_kernel(be, x, dim, correction, keepdim, root=False):
 @composite
 def var_grad(o, g, x, shape, dim, correction, keepdim):
     centred = o.sub(x, o.mean(x, dim=dim, keepdim=True))
-    slope = o.scale(centred, number=2 * over(count(shape, dim) - correction))
+    degrees = count(shape, dim) - correction
+    if degrees <= 0 and (dim is None or not shape):      # as PyTorch says: infinite, or NaN
+        slope = o.scale(o.abs(centred), number=math.inf)
+    else:
+        slope = o.scale(centred, number=2 * over(degrees))
     return o.mul(o.unreduce(g, shape, dim, keepdim), slope)
 
 
@@ -493,6 +497,10 @@ class logsumexp:
 @composite
 def norm_grad(o, g, x, result, shape, p, dim, keepdim):
     """The gradient of vector_norm."""
+    dtype = g_dtype(x)
+    if dtype in HALF:                            # g / result may be too large for it
+        g, x, result = (o.to(a, dtype=np.dtype(np.float32)) for a in (g, x, result))
+        return o.to(o.norm_grad(g, x, result, shape, p, dim, keepdim), dtype=dtype)
     if p == 0:
         return o.zeros_like(x)
     if math.isinf(p):

@@ -8,6 +8,7 @@ import numpy as np
 
 from gpugrad.autograd.op import composite, op
 from gpugrad.dtypes import HALF, wide
+from gpugrad.ops.exponential import complex_logaddexp
 
 # A row of more elements than this is cut into chunks, if there are few rows.
 CHUNK = 1 << 14
@@ -66,6 +67,49 @@ def rows(be: Any, x: Any, lines: int, length: int, backwards: bool) -> Any:
 # Other running results ---------------------------------------------------------------------------
 
 
+def slices(x: Any, dim: int) -> Any:
+    """A view (before, dim, behind) of an array in C order."""
+    return x.reshape(math.prod(x.shape[:dim]), x.shape[dim], math.prod(x.shape[dim + 1:]))
+
+
+def by_slices(x: Any, dim: int) -> bool:
+    """Do NumPy's operations on one slice after the other take less time than accumulate()?"""
+    return math.prod(x.shape[dim + 1:]) >= 64
+
+
+def accumulate(ufunc: Any, x: Any, dim: int) -> Any:
+    """ufunc.accumulate on the CPU."""
+    if not by_slices(x, dim):
+        return ufunc.accumulate(x, dim)
+    x = np.ascontiguousarray(x)
+    y = np.empty_like(x)
+    a, b = slices(x, dim), slices(y, dim)
+    b[:, :1] = a[:, :1]
+    for i in range(1, a.shape[1]):
+        ufunc(b[:, i - 1], a[:, i], out=b[:, i])
+    return y
+
+
+def places(x: Any, best: Any, dim: int) -> Any:
+    """record_places() on the CPU: each record's index is repeated up to the next one."""
+    found = x == best
+    if x.dtype.kind in "fV" and np.isnan(np.take(best, -1, dim)).any():
+        found |= np.isnan(x)
+    out = np.empty(x.shape, np.int64)
+    if by_slices(x, dim):
+        new, at = slices(found, dim), slices(out, dim)
+        at[:, 0] = 0
+        for i in range(1, new.shape[1]):
+            at[:, i] = at[:, i - 1]
+            np.copyto(at[:, i], i, where=new[:, i])
+        return out
+    rows = np.moveaxis(found, dim, -1)
+    records = np.flatnonzero(rows)
+    counts = np.diff(records, append=found.size)
+    np.moveaxis(out, dim, -1)[...] = np.repeat(records % x.shape[dim], counts).reshape(rows.shape)
+    return out
+
+
 def running(be: Any, x: Any, dim: int, combine: Any) -> Any:
     """Running results of an associative function of two arrays along dim, for devices whose ufuncs
     don't accumulate: as many steps as the length has bits."""
@@ -106,6 +150,10 @@ class cumprod:
     def forward(be, x, *, dim):
         if x.dtype in HALF:
             return be.in_float32(cumprod, x, dim=dim)
+        return accumulate(np.multiply, x.astype(np.int64) if x.dtype.kind in "bui" else x, dim)
+    def cuda(be, x, *, dim):
+        if x.dtype in HALF:
+            return NotImplemented
         return be.xp.cumprod(x, dim, np.int64 if x.dtype.kind in "bui" else None)
     def grad_x(o, g, x, dim):
         # what stands before an element times what follows from it: no division, so zeros are right
@@ -126,6 +174,12 @@ def record_places(be: Any, x: Any, best: Any, dim: int, running_max: Any) -> Any
     return running_max(be.xp.where(found, at, be.number[0, at.dtype]))
 
 
+def extremes_by_steps(be: Any, x: Any, dim: int, extreme: Any) -> tuple[Any, Any]:
+    """(running extremes, where they were found) on devices whose ufuncs don't accumulate."""
+    best = running(be, x, dim, extreme)
+    return best, record_places(be, x, best, dim, lambda a: running(be, a, dim, be.xp.maximum))
+
+
 @composite
 def scatter_running(o: Any, g: Any, index: Any, shape: Any, dim: int) -> Any:
     """Gradients added up where the running extremes were found."""
@@ -136,15 +190,12 @@ def scatter_running(o: Any, g: Any, index: Any, shape: Any, dim: int) -> Any:
 class cummax:
     """Running maxima along dim, and where they were found: the last of equal ones, or a NaN."""
     def forward(be, x, *, dim):
-        x = be.xp.ascontiguousarray(x)
-        accumulate = be.xp.maximum.accumulate
-        best = accumulate(x, dim)
-        return best, record_places(be, x, best, dim, lambda a: accumulate(a, dim))
+        if type(x) is not np.ndarray:
+            return extremes_by_steps(be, x, dim, be.xp.maximum)
+        best = accumulate(np.maximum, np.ascontiguousarray(x), dim)
+        return best, places(x, best, dim) if x.size else np.empty(x.shape, np.int64)
     def cuda(be, x, *, dim):
-        def scan(a):
-            return running(be, a, dim, be.xp.maximum)
-        best = scan(x)
-        return best, record_places(be, x, best, dim, scan)
+        return extremes_by_steps(be, x, dim, be.xp.maximum)
     def grad_x(o, g, result1, x_shape, dim):
         return o.scatter_running(g, result1, x_shape, dim)
 
@@ -153,25 +204,14 @@ class cummax:
 class cummin:
     """Running minima along dim, and where they were found: the last of equal ones, or a NaN."""
     def forward(be, x, *, dim):
-        x = be.xp.ascontiguousarray(x)
-        best = be.xp.minimum.accumulate(x, dim)
-        return best, record_places(be, x, best, dim,
-                                   lambda a: be.xp.maximum.accumulate(a, dim))
+        if type(x) is not np.ndarray:
+            return extremes_by_steps(be, x, dim, be.xp.minimum)
+        best = accumulate(np.minimum, np.ascontiguousarray(x), dim)
+        return best, places(x, best, dim) if x.size else np.empty(x.shape, np.int64)
     def cuda(be, x, *, dim):
-        best = running(be, x, dim, be.xp.minimum)
-        return best, record_places(be, x, best, dim,
-                                   lambda a: running(be, a, dim, be.xp.maximum))
+        return extremes_by_steps(be, x, dim, be.xp.minimum)
     def grad_x(o, g, result1, x_shape, dim):
         return o.scatter_running(g, result1, x_shape, dim)
-
-
-def complex_logaddexp(be: Any, a: Any, b: Any) -> Any:
-    """log(exp(a) + exp(b)) of complex numbers, from the one of the larger real part."""
-    first = a.real > b.real
-    high, low = be.xp.where(first, a, b), be.xp.where(first, b, a)
-    with np.errstate(invalid="ignore"):
-        out = high + be.xp.log1p(be.xp.exp(low - high))
-    return be.xp.where(low.real == -math.inf, high, out)
 
 
 @op("LogcumsumexpBackward0")

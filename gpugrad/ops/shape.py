@@ -227,7 +227,9 @@ class unsafe_split:
 class stack:
     """Tensors of one shape along a new dim."""
     def forward(be, *xs, dim=0):
-        return be.xp.stack(xs, dim)
+        shape = xs[0].shape
+        out = be.empty((*shape[:dim], len(xs), *shape[dim:]), xs[0].dtype)
+        return be.xp.stack(xs, dim, out)
     def grads(o, g, needs, dim):
         return [o.select(g, dim=dim, index=i) if need else None for i, need in enumerate(needs)]
 
@@ -265,7 +267,9 @@ class repeat:
 class flip:
     """The order along some dims reversed."""
     def forward(be, x, *, dims):
-        return be.copy(be.xp.flip(x, dims))
+        out = be.xp.empty_like(x)                # in x's order of memory
+        out[...] = be.xp.flip(x, dims)
+        return out
     def grad_x(o, g, dims):
         return o.flip(g, dims=dims)
 

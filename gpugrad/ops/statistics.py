@@ -29,8 +29,10 @@ def selected(be: Any, x: Any, index: Any, dim: int, keepdim: bool) -> tuple[Any,
 
 
 def nothing(be: Any, x: Any) -> Any:
-    """The median of no elements: NaN, or the smallest integer."""
-    return be.scalar(np.nan if x.dtype.kind in FLOATING else np.iinfo(x.dtype).min, x.dtype)
+    """The median of no elements: NaN, and what PyTorch makes of it in integers."""
+    if x.dtype.kind in FLOATING:
+        return be.scalar(np.nan, x.dtype)
+    return be.scalar(np.iinfo(x.dtype).min if x.dtype.itemsize > 2 else 0, x.dtype)
 
 
 @composite
@@ -124,6 +126,10 @@ class mode:
 class nansum:
     """The sum over a tuple of dims of what isn't NaN."""
     def forward(be, x, *, dim=None, keepdim=False):
+        if type(x) is np.ndarray:                # on the CPU it is cheap to see if there is a NaN
+            total = wide_sum(be, x, dim, keepdim)
+            if x.dtype.kind not in FLOATING or not np.isnan(total).any():
+                return total
         return wide_sum(be, be.drop(x, be.xp.isnan(x)), dim, keepdim)
     def grad_x(o, g, x, x_shape, dim, keepdim):
         return o.drop_where(o.unsum(g, x_shape, dim, keepdim), o.isnan(x))

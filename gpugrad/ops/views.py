@@ -202,7 +202,8 @@ class roll:
     Without dims, as if x were flat.
     """
     def forward(be, x, *, shifts, dims):
-        return be.xp.roll(x, shifts, dims) if dims else be.xp.roll(x, shifts[0])
+        out = be.xp.roll(x, shifts, dims) if dims else be.xp.roll(x, shifts[0])
+        return be.xp.asarray(out, order="C")     # NumPy keeps x's order of memory
     def grad_x(o, g, shifts, dims):
         return o.roll(g, shifts=tuple([-s for s in shifts]), dims=dims)
 

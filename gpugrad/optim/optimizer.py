@@ -112,8 +112,6 @@ class Optimizer:
             raise TypeError("params argument given to the optimizer should be an iterable of "
                             f"Tensors or dicts, but got {_typename(params)}")
         check_hints(defaults)
-        if defaults.get("fused"):
-            self._step_supports_amp_scaling = True
         self.defaults = defaults
         self._make_hook_tables()
         self.state, self.param_groups = defaultdict(dict), []
@@ -380,7 +378,12 @@ class Optimizer:
             for a, held in zip(arrays[2:], state):
                 a[...] = held
 
-    # What learning-rate schedules ask ------------------------------------------------------------
+    # What gradient scalers and schedules of learning rates ask ------------------------------------
+
+    @property
+    def _step_supports_amp_scaling(self) -> bool:
+        """Does ``step`` look at ``grad_scale`` and ``found_inf`` itself?"""
+        return type(self).step is Optimizer.step and not self.defaults.get("differentiable")
 
     def _watch_steps(self) -> None:
         """From now on a schedule wants to know whether steps are made."""

@@ -107,7 +107,7 @@ class AveragedModel(Module):
             for mean, new in pairs:
                 mean.copy_(self.avg_fn(mean, new, self.n_averaged.to(mean.device)))
         else:
-            update = self.multi_avg_fn or get_swa_multi_avg_fn()
+            update: Any = self.multi_avg_fn or get_swa_multi_avg_fn()
             for group in _alike(pairs):
                 averages, latest = zip(*group)
                 update(list(averages), list(latest), self.n_averaged.to(averages[0].device))

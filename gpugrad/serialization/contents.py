@@ -16,7 +16,7 @@ from gpugrad._tensor import Size, Tensor, wrap
 from gpugrad.backend import cpu
 from gpugrad.device import device as Device
 from gpugrad.serialization.archive import Archive
-from gpugrad.serialization.memory import STORAGE_NAMES, Storage
+from gpugrad.serialization.memory import STORAGE_NAMES, Storage, rebuild_without_data
 from gpugrad.serialization.unpickler import Builder, Unpickler
 
 # Never to be offered as something to trust.
@@ -74,6 +74,7 @@ class Contents:
             "torch._utils._rebuild_tensor": self._tensor,
             "torch._utils._rebuild_tensor_v2": self._tensor,
             "torch._utils._rebuild_tensor_v3": self._tensor_v3,
+            "torch._utils._rebuild_meta_tensor_no_storage": self._without_data,
             "torch._utils._rebuild_parameter": _parameter,
             "torch._utils._rebuild_parameter_with_state": _parameter,
             "torch._tensor._rebuild_from_type_v2": self._of_type,
@@ -163,6 +164,14 @@ class Contents:
             raise NotImplementedError(f"tensors of dtype {dtype} from a machine of the other byte "
                                       "order are not supported: save them as torch.int64")
         return self._make(held.storage, dtype, offset, shape, strides, requires_grad)
+
+    def _without_data(self, dtype: dtypes.dtype, shape: Any, strides: Any,
+                      requires_grad: bool) -> Tensor:
+        if not isinstance(dtype, dtypes.dtype):
+            raise TypeError("a tensor without a dtype")
+        self._unpickler.spend(_TENSOR_COST)
+        return rebuild_without_data(Tensor, dtype, _ints(shape), _ints(strides),
+                                    requires_grad is True, {})
 
     def _make(self, storage: Storage, dtype: dtypes.dtype, offset: int, shape: Any, strides: Any,
               requires_grad: bool) -> Tensor:

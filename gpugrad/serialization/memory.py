@@ -105,6 +105,11 @@ def deepcopy_tensor(t: Tensor, memo: dict[Any, Any]) -> Tensor:
     import copy
 
     be = t._be
+    if t.is_meta:
+        new = memo[id(t)] = rebuild_without_data(type(t), t.dtype, t._a.shape, t.stride(),
+                                                 t.requires_grad, {})
+        new.__dict__.update(copy.deepcopy(t.__dict__, memo))
+        return new
     storage, offset, strides = memory_of(t)
     key = ("memory", be.name, be.address(storage.bytes), storage.nbytes())
     if key not in memo:
@@ -122,8 +127,22 @@ def deepcopy_tensor(t: Tensor, memo: dict[Any, Any]) -> Tensor:
 def reduce_tensor(t: Tensor) -> tuple[Any, ...]:
     """What pickle stores of a tensor: its elements on the host, and the device they were on."""
     warn_of_hooks(t)
+    if t.is_meta:
+        return rebuild_without_data, (type(t), t.dtype, tuple(t._a.shape), t.stride(),
+                                      t.requires_grad, t.__dict__)
     host = t._be.to_host(t._a)
     return rebuild_tensor, (type(t), host, str(t.device), t.requires_grad, t.__dict__)
+
+
+def rebuild_without_data(cls: type, dtype: dtypes.dtype, shape: tuple[int, ...],
+                         strides: tuple[int, ...], requires_grad: bool,
+                         attributes: dict[str, Any]) -> Tensor:
+    """A tensor on the meta device; strides in elements."""
+    be = backend.get("meta")
+    steps = tuple([s * dtype.itemsize for s in strides])
+    t = wrap_as(cls, strided(be.xp, be.empty(shape, dtype.np), shape, steps), be)
+    t.__dict__.update(attributes)
+    return t.requires_grad_(requires_grad)
 
 
 def rebuild_tensor(cls: type, host: Any, device: str, requires_grad: bool,

@@ -86,6 +86,9 @@ class Pickler(pickle._Pickler):
         return make, args
 
     def _plain(self, t: Tensor, requires_grad: bool) -> tuple[Any, tuple[Any, ...]]:
+        if t.is_meta:
+            return (_named("torch._utils", "_rebuild_meta_tensor_no_storage"),
+                    (t.dtype, tuple(t._a.shape), t.stride(), requires_grad))
         storage, offset, strides = memory_of(t)
         dtype, size = t.dtype, t._a.dtype.itemsize
         kind = STORAGE_NAMES.get(dtype)

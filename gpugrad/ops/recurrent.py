@@ -1,0 +1,630 @@
+"""One direction of a recurrent layer over all its steps: LSTM, GRU, Elman's; packed sequences.
+
+Sequences lie as rows, those of one step together: of step t there are ``sizes[t]``, which never
+grow, and row i of any step belongs to sequence i. So sequences of one length, (T, B, ...), are
+their T * B rows, and packed ones are as PackedSequence has them. ``reverse`` takes the last step
+first. h0 and c0 are (B, ...), or None for zeros.
+
+All products with the inputs are one product, then each step is a product and a few elementwise
+operations, on a GPU one kernel. What is kept for backward are the gates, in the memory of that
+product, and the cells' states. Backward of all steps is one op too; the gradients of the weights
+are products over all rows. Its own derivative is that of the same layer written in small ops.
+
+States live in arrays of B rows: the first sizes[t] of them are step t's, the others have ended, or
+not yet begun.
+"""
+from __future__ import annotations
+
+import functools
+import itertools
+from typing import Any
+
+import numpy as np
+
+from gpugrad import backend
+from gpugrad._tensor import wrap
+from gpugrad.autograd.engine import grad
+from gpugrad.autograd.grad_mode import enable_grad
+from gpugrad.autograd.op import composite, op
+from gpugrad.autograd.rules import tensors as T
+from gpugrad.dtypes import wide
+from gpugrad.ops.bias import add_bias
+
+LONG = 3        # from so many steps on, the weights are transposed in memory: twice as fast
+
+
+# Where rows are ----------------------------------------------------------------------------------
+
+@functools.lru_cache(64)
+def steps(sizes: tuple[int, ...], reverse: bool) -> list[tuple[int, int]]:
+    """(its first row, how many rows) of each step, in the order that the layer takes them."""
+    found = list(zip(itertools.accumulate(sizes, initial=0), sizes))
+    return found[::-1] if reverse else found
+
+
+@functools.lru_cache(64)
+def sources(sizes: tuple[int, ...], reverse: bool) -> list[tuple[bool, int, int]]:
+    """What `states_before` joins: (from x0?, start, stop), with neighbours made one."""
+    parts: list[tuple[bool, int, int]] = []
+    first = [a for a, _ in steps(sizes, False)]
+    for t, n in enumerate(sizes):
+        other = t + 1 if reverse else t - 1
+        known = min(n, sizes[other]) if 0 <= other < len(sizes) else 0
+        if known:
+            parts.append((False, first[other], first[other] + known))
+        if known < n:
+            parts.append((True, known, n))
+    joined = parts[:1] or [(False, 0, 0)]
+    for part in parts[1:]:
+        last = joined[-1]
+        if part[0] == last[0] and part[1] == last[2]:
+            joined[-1] = (*last[:2], part[2])
+        else:
+            joined.append(part)
+    return joined
+
+
+@composite
+def states_before(o: Any, x: Any, x0: Any, sizes: Any, reverse: bool) -> Any:
+    """For each row of x what the step before has for this sequence; x0's row for its first."""
+    if x0 is None:
+        x0 = o.new_zeros(x, shape=(max(sizes), *x.shape[1:]))
+    parts = [o.slice_(x0 if first else x, dim=0, start=a, stop=b)
+             for first, a, b in sources(sizes, reverse)]
+    return o.cat(*parts, dim=0)
+
+
+@composite
+def hidden_weight_grad(o: Any, g: Any, out: Any, h0: Any, sizes: Any, reverse: bool) -> Any:
+    """The gradient for w_hh: of g, one for each row's product of w_hh with the state before."""
+    n, b = len(out), sizes[0]
+    if h0 is not None or sizes[-1] != b or n == b:
+        return o.mm(o.t(g), o.states_before(out, h0, sizes, reverse))
+    # all steps but the first have the rows of another
+    a = 0 if reverse else b
+    return o.mm(o.t(o.slice_(g, dim=0, start=a, stop=a + n - b)),
+                o.slice_(out, dim=0, start=b - a, stop=n - a))
+
+
+# What all layers do ------------------------------------------------------------------------------
+
+def products(be: Any, input: Any, w_ih: Any, *biases: Any) -> Any:
+    """input @ w_ih.T and the biases, any of which may be None, in the dtype to calculate in."""
+    out = be.matmul(input, w_ih.T, dtype=wide(input.dtype))
+    given = [narrowed(b, out.dtype) for b in biases if b is not None]
+    if given:
+        out += given[0] if len(given) == 1 else given[0] + given[1]
+    return out
+
+
+def kernel_products(be: Any, input: Any, w_ih: Any, bias: Any) -> Any:
+    """The same in the dtype of input, as kernels read it."""
+    out = be._dense(be.matmul(input, w_ih.T))
+    return out if bias is None else add_bias(be, out, bias)
+
+
+def total(a: Any, b: Any) -> Any:
+    """The sum of two biases, either of which may be missing."""
+    return b if a is None else a if b is None else a + b
+
+
+def transposed(be: Any, w: Any, sizes: Any) -> Any:
+    """w.T in the dtype to calculate in, in the memory order that suits so many steps."""
+    w = w.T.astype(wide(w.dtype), copy=False)
+    return be.xp.ascontiguousarray(w) if len(sizes) >= LONG else w
+
+
+def state(be: Any, x: Any, shape: Any, dtype: Any) -> Any:
+    """New memory with a state, or with a gradient of one; zeros for None."""
+    if x is None:
+        return be.xp.zeros(shape, dtype)
+    out = be.empty(shape, dtype)
+    out[...] = x
+    return out
+
+
+def add_slope(dh: Any, g_out: Any, a: int, n: int) -> Any:
+    """The gradient for the states of step a: what later steps have, and the one for its output."""
+    part = dh[:n]
+    if g_out is not None:
+        part += g_out[a:a + n]
+    return part
+
+
+def slope_rows(be: Any, g_out: Any, dtype: Any, absent: Any) -> tuple[Any, Any]:
+    """g_out as kernels read it, and whether there is one."""
+    if g_out is None:
+        return absent, np.int32(0)
+    return be._dense(g_out.astype(dtype, copy=False)), np.int32(1)
+
+
+def takes(be: Any, *arrays: Any) -> bool:
+    """Are there kernels for these, of one dtype and with elements?"""
+    dtype = arrays[0].dtype
+    return be.takes(dtype) and all(a is None or (a.dtype == dtype and a.size) for a in arrays)
+
+
+def narrowed(x: Any, dtype: Any) -> Any:
+    """x in a dtype, itself if it has it."""
+    return x.astype(dtype, copy=False)
+
+
+def asked(be: Any, g: Any, x0: Any, dtype: Any) -> Any:
+    """The gradient for a first state; zeros if there was none."""
+    return be.xp.zeros(g.shape, dtype) if x0 is None else narrowed(g, dtype)
+
+
+def layer_grads(o: Any, needs: Any, gx: Any, gy: Any, gh: Any, input: Any, w_ih: Any, out: Any,
+                h0: Any, sizes: Any, reverse: bool) -> list[Any]:
+    """The gradients for input, w_ih, w_hh, b_ih, b_hh, h0 that are needed.
+
+    gx and gy are those for the products with w_ih and with w_hh.
+    """
+    found: list[Any] = [None] * 6
+    if needs[0]:
+        found[0] = o.mm(gx, w_ih)
+    if needs[1]:
+        found[1] = o.mm(o.t(gx), input)
+    if needs[2]:
+        found[2] = o.hidden_weight_grad(gy, out, h0, sizes, reverse)
+    if needs[3]:
+        found[3] = o.sum(gx, dim=(0,))
+    if needs[4]:
+        found[4] = o.clone(found[3]) if gx is gy and needs[3] else o.sum(gy, dim=(0,))
+    if needs[5]:
+        found[5] = gh
+    return found
+
+
+# The second derivative ---------------------------------------------------------------------------
+
+def by_small_ops(o: Any, layer: Any, slopes: Any, inputs: Any, given: Any, needs: Any,
+                 sizes: Any, reverse: bool, **constants: Any) -> list[Any]:
+    """The gradients of a layer's backward op for ``slopes`` and ``inputs``.
+
+    given: those of that op's results. ``layer`` is the forward of its inputs, as Tensors, in ops
+    that have derivatives of all orders; it returns its results, and for each result of backward the
+    tensors to differentiate by, or None.
+    """
+    graph = o is T
+    be: Any = None if graph else next(be for be in backend.made() if be.raw is o)
+
+    def tracked(v: Any) -> Any:
+        if v is None:
+            return None
+        t = v if graph else wrap(v, be)
+        return T.alias(t) if t.requires_grad else t.detach().requires_grad_()
+
+    with enable_grad():
+        slopes, inputs = [tracked(v) for v in slopes], [tracked(v) for v in inputs]
+        results, groups = layer(*inputs, sizes=sizes, reverse=reverse, **constants)
+        used = [(r, g) for r, g in zip(results, slopes) if g is not None]
+        outs, weights = [], []
+        for group, u in zip(groups, given):
+            if group is None or u is None or not used:
+                continue
+            parts = grad([r for r, _ in used], group, [g for _, g in used], create_graph=True,
+                         allow_unused=True)
+            outs.append(T.cat(*[T.zeros_like(x) if g is None else g
+                                for x, g in zip(group, parts)], dim=0))
+            weights.append(u if graph else wrap(u, be))
+        pairs = [(r, u) for r, u in zip(outs, weights) if r.requires_grad]
+        wanted = [v for v, need in zip([*slopes, *inputs], needs) if need]
+        found = iter(grad([r for r, _ in pairs], wanted, [u for _, u in pairs], create_graph=graph,
+                          allow_unused=True) if pairs and wanted else [None] * len(wanted))
+    gradients = [next(found) if need else None for need in needs[:len(slopes) + len(inputs)]]
+    # copies: two inputs may have got the same array
+    return [v if v is None or graph else be.copy(v._a) for v in gradients]
+
+
+def step_rows(x: Any, a: int, n: int) -> Any:
+    return T.slice_(x, dim=0, start=a, stop=a + n)
+
+
+def columns(x: Any, count: int) -> list[Any]:
+    """The count equal parts of x's columns."""
+    n = x.shape[1] // count
+    return [T.slice_(x, dim=1, start=k * n, stop=(k + 1) * n) for k in range(count)]
+
+
+def advanced(x: Any, new: Any) -> Any:
+    """A state whose first rows have new values."""
+    n = len(new)
+    return new if n == len(x) else T.cat(new, step_rows(x, n, len(x) - n), dim=0)
+
+
+def linear(x: Any, w: Any, bias: Any) -> Any:
+    y = T.mm(x, T.t(w))
+    return y if bias is None else T.add(y, bias)
+
+
+def zeros_for(h: Any, like: Any, sizes: Any, width: int) -> Any:
+    return T.new_zeros(like, shape=(sizes[0], width)) if h is None else h
+
+
+def in_order(outs: dict[int, Any]) -> list[Any]:
+    return [outs[a] for a in sorted(outs)]
+
+
+# LSTM --------------------------------------------------------------------------------------------
+
+def lstm_small(input: Any, w_ih: Any, w_hh: Any, b_ih: Any, b_hh: Any, h0: Any, c0: Any,
+               w_hr: Any = None, *, sizes: Any, reverse: bool) -> Any:
+    """lstm_layer in small ops; w_hr, (projected size, H), projects each new h."""
+    z = linear(input, w_ih, total(b_ih, b_hh))
+    h = zeros_for(h0, z, sizes, w_hh.shape[1])
+    c = zeros_for(c0, z, sizes, w_hh.shape[0] // 4)
+    outs: dict[int, Any] = {}
+    for a, n in steps(sizes, reverse):
+        i, f, g, q = columns(T.add(step_rows(z, a, n), linear(step_rows(h, 0, n), w_hh, None)), 4)
+        cell = T.add(T.mul(T.sigmoid(f), step_rows(c, 0, n)), T.mul(T.sigmoid(i), T.tanh(g)))
+        new = T.mul(T.sigmoid(q), T.tanh(cell))
+        outs[a] = new if w_hr is None else linear(new, w_hr, None)
+        h, c = advanced(h, outs[a]), advanced(c, cell)
+    groups = [[z], None if h0 is None else [h0], None if c0 is None else [c0]]
+    return (T.cat(*in_order(outs), dim=0), h, c), groups
+
+
+@op("MkldnnRnnLayerBackward0", outputs=5, diff=3)
+class lstm_layer:
+    """(output, h_n, c_n), and for backward the gates i, f, g, o of each row and its new cells.
+
+    input is (rows, input size), the weights (4H, input size) and (4H, H), the biases (4H).
+    """
+    def forward(be, input, w_ih, w_hh, b_ih=None, b_hh=None, h0=None, c0=None, *, sizes,
+                reverse=False):
+        xp, own, dtype = be.xp, input.dtype, wide(input.dtype)
+        width, b = w_hh.shape[1], sizes[0]
+        gates = products(be, input, w_ih, b_ih, b_hh)
+        out, cells = (be.empty((len(gates), width), dtype) for _ in range(2))
+        h, c = state(be, h0, (b, width), dtype), state(be, c0, (b, width), dtype)
+        y, part = be.empty((b, 4 * width), dtype), be.empty((b, width), dtype)
+        w = transposed(be, w_hh, sizes)
+        # sigmoid(x) is tanh(x / 2) / 2 + 1 / 2, so that all gates are one call of tanh
+        slope, rest = xp.full(4 * width, 0.5, dtype), xp.full(4 * width, 0.5, dtype)
+        slope[2 * width:3 * width], rest[2 * width:3 * width] = 1, 0
+        for k, (a, n) in enumerate(steps(sizes, reverse)):
+            z, cell, new = gates[a:a + n], c[:n], out[a:a + n]
+            if k or h0 is not None:
+                z += be.matmul(h[:n], w, y[:n])
+            z *= slope
+            xp.tanh(z, out=z)
+            z *= slope
+            z += rest
+            cell *= z[:, width:2 * width]
+            cell += xp.multiply(z[:, :width], z[:, 2 * width:3 * width], out=part[:n])
+            cells[a:a + n] = cell
+            xp.tanh(cell, out=new)
+            new *= z[:, 3 * width:]
+            h[:n] = new
+        return (*(narrowed(v, own) for v in (out, h, c)), gates, cells)
+    def cuda(be, input, w_ih, w_hh, b_ih=None, b_hh=None, h0=None, c0=None, *, sizes,
+             reverse=False):
+        if not takes(be, input, w_ih, w_hh, b_ih, b_hh, h0, c0):
+            return NotImplemented
+        dtype, width, b = input.dtype, w_hh.shape[1], sizes[0]
+        gates = kernel_products(be, input, w_ih, total(b_ih, b_hh))
+        out, cells = be.empty((len(gates), width), dtype), be.empty((len(gates), width),
+                                                                   wide(dtype))
+        h, c = state(be, h0, (b, width), dtype), state(be, c0, (b, width), wide(dtype))
+        y = be.xp.zeros((b, 4 * width), dtype)
+        for k, (a, n) in enumerate(steps(sizes, reverse)):
+            if k or h0 is not None:
+                be.matmul(h[:n], w_hh.T, y[:n])
+            be.kernels.each("recurrent", "lstm_step", dtype, n * width,
+                            (gates, y, h, c, out, cells), np.int64(width), np.int64(a))
+        return out, h, narrowed(c, dtype), gates, cells
+    def grads(o, g0, g1, g2, needs, input, w_ih, w_hh, b_ih, b_hh, h0, c0, result0, result3,
+              result4, sizes, reverse):
+        gz, gh, gc = o.lstm_layer_backward(g0, g1, g2, input, w_ih, w_hh, b_ih, b_hh, h0, c0,
+                                           result3, result4, sizes=sizes, reverse=reverse)
+        found = layer_grads(o, needs, gz, gz, gh, input, w_ih, result0, h0, sizes, reverse)
+        return [*found, gc if needs[6] else None]
+
+
+@op("MkldnnRnnLayerBackwardBackward0", outputs=3, diff=3)
+class lstm_layer_backward:
+    """The gradients of lstm_layer for the gates before their activation, h0 and c0.
+
+    gates and cells are what lstm_layer kept; without them they are made again. The gradients for h0
+    and c0 are zeros if h0 is None.
+    """
+    def forward(be, g_out, g_h, g_c, input, w_ih, w_hh, b_ih=None, b_hh=None, h0=None, c0=None,
+                gates=None, cells=None, *, sizes, reverse=False):
+        xp, own, dtype = be.xp, input.dtype, wide(input.dtype)
+        width, b = w_hh.shape[1], sizes[0]
+        if gates is None:
+            *_, gates, cells = be.raw.lstm_layer(input, w_ih, w_hh, b_ih, b_hh, h0, c0,
+                                                 sizes=sizes, reverse=reverse)
+        gates = narrowed(gates, dtype).reshape(len(gates), 4, width)
+        i, f, g, q = (gates[:, k] for k in range(4))
+        top, one = xp.tanh(cells), be.number[1, dtype]
+        # what dc, and for the last gate dh, is multiplied by
+        gz = one - gates
+        gz *= gates
+        xp.multiply(g, g, out=gz[:, 2])
+        xp.subtract(one, gz[:, 2], out=gz[:, 2])
+        gz[:, 0] *= g
+        first = None if c0 is None else narrowed(c0, dtype)
+        gz[:, 1] *= be.raw.states_before(cells, first, sizes, reverse)
+        gz[:, 2] *= i
+        gz[:, 3] *= top
+        through = one - top * top
+        through *= q
+        dh, dc = state(be, g_h, (b, width), dtype), state(be, g_c, (b, width), dtype)
+        w, part = narrowed(w_hh, dtype), be.empty((b, width), dtype)
+        for k, (a, n) in enumerate(reversed(steps(sizes, reverse)), 1):
+            slope, cell, z = add_slope(dh, g_out, a, n), dc[:n], gz[a:a + n]
+            cell += xp.multiply(slope, through[a:a + n], out=part[:n])
+            z[:, :3] *= cell[:, None]
+            z[:, 3] *= slope
+            cell *= f[a:a + n]
+            if k < len(sizes) or h0 is not None:
+                be.matmul(z.reshape(n, 4 * width), w, slope)
+        gz = gz.reshape(len(gates), 4 * width)
+        return narrowed(gz, own), asked(be, dh, h0, own), asked(be, dc, c0, own)
+    def cuda(be, g_out, g_h, g_c, input, w_ih, w_hh, b_ih=None, b_hh=None, h0=None, c0=None,
+             gates=None, cells=None, *, sizes, reverse=False):
+        if gates is None or not takes(be, input, w_hh, gates):
+            return NotImplemented
+        dtype, width, b = input.dtype, w_hh.shape[1], sizes[0]
+        gates, cells = be._dense(gates), be._dense(narrowed(cells, wide(dtype)))
+        g_out, has = slope_rows(be, g_out, dtype, gates)
+        first = None if c0 is None else narrowed(c0, cells.dtype)
+        previous = be.raw.states_before(cells, first, sizes, reverse)
+        dh, dc = state(be, g_h, (b, width), dtype), state(be, g_c, (b, width), wide(dtype))
+        gz = be.empty(gates.shape, dtype)
+        for k, (a, n) in enumerate(reversed(steps(sizes, reverse)), 1):
+            be.kernels.each("recurrent", "lstm_step_backward", dtype, n * width,
+                            (gates, cells, previous, g_out, dh, dc, gz), np.int64(width),
+                            np.int64(a), has)
+            if k < len(sizes) or h0 is not None:
+                be.matmul(gz[a:a + n], w_hh, dh[:n])
+        return gz, asked(be, dh, h0, dtype), asked(be, dc, c0, dtype)
+    grad_gates = grad_cells = None
+    def grads(o, g0, g1, g2, needs, g_out, g_h, g_c, input, w_ih, w_hh, b_ih, b_hh, h0, c0, sizes,
+              reverse):
+        return by_small_ops(o, lstm_small, (g_out, g_h, g_c),
+                            (input, w_ih, w_hh, b_ih, b_hh, h0, c0), (g0, g1, g2), needs, sizes,
+                            reverse)
+
+
+# GRU ---------------------------------------------------------------------------------------------
+
+def gru_small(input: Any, w_ih: Any, w_hh: Any, b_ih: Any, b_hh: Any, h0: Any, *, sizes: Any,
+              reverse: bool) -> Any:
+    """gru_layer in small ops."""
+    x = linear(input, w_ih, b_ih)
+    h = zeros_for(h0, x, sizes, w_hh.shape[1])
+    outs: dict[int, Any] = {}
+    hidden: dict[int, Any] = {}
+    for a, n in steps(sizes, reverse):
+        old = step_rows(h, 0, n)
+        hidden[a] = linear(old, w_hh, b_hh)
+        (xr, xz, xn), (yr, yz, yn) = columns(step_rows(x, a, n), 3), columns(hidden[a], 3)
+        z = T.sigmoid(T.add(xz, yz))
+        new = T.tanh(T.add(xn, T.mul(T.sigmoid(T.add(xr, yr)), yn)))
+        outs[a] = T.add(new, T.mul(z, T.sub(old, new)))
+        h = advanced(h, outs[a])
+    groups = [[x], in_order(hidden), None if h0 is None else [h0]]
+    return (T.cat(*in_order(outs), dim=0), h), groups
+
+
+@op("CudnnRnnBackward0", outputs=4, diff=2)
+class gru_layer:
+    """(output, h_n), and for backward the gates r, z, n of each row and w_hh's product for n.
+
+    input is (rows, input size), the weights (3H, input size) and (3H, H), the biases (3H).
+    """
+    def forward(be, input, w_ih, w_hh, b_ih=None, b_hh=None, h0=None, *, sizes, reverse=False):
+        xp, own, dtype = be.xp, input.dtype, wide(input.dtype)
+        width, b = w_hh.shape[1], sizes[0]
+        gates = products(be, input, w_ih, b_ih)
+        out, hidden = (be.empty((len(gates), width), dtype) for _ in range(2))
+        h, y = state(be, h0, (b, width), dtype), xp.zeros((b, 3 * width), dtype)
+        w, half, one = transposed(be, w_hh, sizes), be.number[0.5, dtype], be.number[1, dtype]
+        bias = None if b_hh is None else narrowed(b_hh, dtype)
+        for k, (a, n) in enumerate(steps(sizes, reverse)):
+            z, new, old, product = gates[a:a + n], out[a:a + n], h[:n], y[:n]
+            if k or h0 is not None:
+                be.matmul(old, w, product)
+            if bias is not None:
+                product += bias
+            switches, fresh = z[:, :2 * width], z[:, 2 * width:]
+            switches += product[:, :2 * width]
+            switches *= half                        # sigmoid(x) is (tanh(x / 2) + 1) / 2
+            xp.tanh(switches, out=switches)
+            switches += one
+            switches *= half
+            hidden[a:a + n] = product[:, 2 * width:]
+            fresh += xp.multiply(z[:, :width], hidden[a:a + n], out=new)
+            xp.tanh(fresh, out=fresh)
+            xp.subtract(old, fresh, out=new)
+            new *= z[:, width:2 * width]
+            new += fresh
+            old[...] = new
+        return narrowed(out, own), narrowed(h, own), gates, hidden
+    def cuda(be, input, w_ih, w_hh, b_ih=None, b_hh=None, h0=None, *, sizes, reverse=False):
+        if not takes(be, input, w_ih, w_hh, b_ih, b_hh, h0):
+            return NotImplemented
+        dtype, width, b = input.dtype, w_hh.shape[1], sizes[0]
+        gates = kernel_products(be, input, w_ih, b_ih)
+        out, hidden = (be.empty((len(gates), width), dtype) for _ in range(2))
+        h, y = state(be, h0, (b, width), dtype), be.xp.zeros((b, 3 * width), dtype)
+        bias = be.xp.zeros(3 * width, dtype) if b_hh is None else be._dense(b_hh)
+        for k, (a, n) in enumerate(steps(sizes, reverse)):
+            if k or h0 is not None:
+                be.matmul(h[:n], w_hh.T, y[:n])
+            be.kernels.each("recurrent", "gru_step", dtype, n * width,
+                            (gates, y, bias, h, out, hidden), np.int64(width), np.int64(a))
+        return out, h, gates, hidden
+    def grads(o, g0, g1, needs, input, w_ih, w_hh, b_ih, b_hh, h0, result0, result2, result3,
+              sizes, reverse):
+        gx, gy, gh = o.gru_layer_backward(g0, g1, input, w_ih, w_hh, b_ih, b_hh, h0, result0,
+                                          result2, result3, sizes=sizes, reverse=reverse)
+        return layer_grads(o, needs, gx, gy, gh, input, w_ih, result0, h0, sizes, reverse)
+
+
+@op("CudnnRnnBackwardBackward0", outputs=3, diff=3)
+class gru_layer_backward:
+    """The gradients of gru_layer for both products, with w_ih and with w_hh, and for h0.
+
+    out, gates and hidden are its results; without them they are made again. The gradient for h0 is
+    zeros if that is None.
+    """
+    def forward(be, g_out, g_h, input, w_ih, w_hh, b_ih=None, b_hh=None, h0=None, out=None,
+                gates=None, hidden=None, *, sizes, reverse=False):
+        xp, own, dtype = be.xp, input.dtype, wide(input.dtype)
+        width, b = w_hh.shape[1], sizes[0]
+        if gates is None:
+            out, _, gates, hidden = be.raw.gru_layer(input, w_ih, w_hh, b_ih, b_hh, h0,
+                                                     sizes=sizes, reverse=reverse)
+        gates = narrowed(gates, dtype).reshape(len(gates), 3, width)
+        r, z, fresh = (gates[:, k] for k in range(3))
+        one = be.number[1, dtype]
+        # what dh, and for the first gate the third's gradient, is multiplied by
+        gx = one - gates
+        gx *= gates
+        gx[:, 0] *= narrowed(hidden, dtype)
+        rest = narrowed(be.raw.states_before(out, h0, sizes, reverse), dtype) - fresh
+        gx[:, 1] *= rest
+        xp.multiply(fresh, fresh, out=rest)
+        xp.subtract(one, rest, out=rest)
+        xp.subtract(one, z, out=gx[:, 2])
+        gx[:, 2] *= rest
+        gy = be.empty(gx.shape, dtype)
+        dh, product = state(be, g_h, (b, width), dtype), be.empty((b, width), dtype)
+        w = narrowed(w_hh, dtype)
+        for k, (a, n) in enumerate(reversed(steps(sizes, reverse)), 1):
+            slope, x, y = add_slope(dh, g_out, a, n), gx[a:a + n], gy[a:a + n]
+            x[:, 1:] *= slope[:, None]
+            x[:, 0] *= x[:, 2]
+            y[:, :2] = x[:, :2]
+            xp.multiply(x[:, 2], r[a:a + n], out=y[:, 2])
+            slope *= z[a:a + n]
+            if k < len(sizes) or h0 is not None:
+                slope += be.matmul(y.reshape(n, 3 * width), w, product[:n])
+        gx, gy = (narrowed(v.reshape(len(gates), 3 * width), own) for v in (gx, gy))
+        return gx, gy, asked(be, dh, h0, own)
+    def cuda(be, g_out, g_h, input, w_ih, w_hh, b_ih=None, b_hh=None, h0=None, out=None,
+             gates=None, hidden=None, *, sizes, reverse=False):
+        if gates is None or not takes(be, input, w_hh, gates):
+            return NotImplemented
+        dtype, width, b = input.dtype, w_hh.shape[1], sizes[0]
+        gates, hidden = be._dense(gates), be._dense(hidden)
+        g_out, has = slope_rows(be, g_out, dtype, gates)
+        previous = be._dense(be.raw.states_before(out, h0, sizes, reverse))
+        direct = state(be, g_h, (b, width), wide(dtype))
+        product = be.xp.zeros((b, width), dtype)
+        gx, gy = (be.empty(gates.shape, dtype) for _ in range(2))
+        for k, (a, n) in enumerate(reversed(steps(sizes, reverse)), 1):
+            be.kernels.each("recurrent", "gru_step_backward", dtype, n * width,
+                            (gates, hidden, previous, g_out, product, direct, gx, gy),
+                            np.int64(width), np.int64(a), has)
+            if k < len(sizes) or h0 is not None:
+                be.matmul(gy[a:a + n], w_hh, product[:n])
+        direct += product
+        return gx, gy, asked(be, direct, h0, dtype)
+    grad_out = grad_gates = grad_hidden = None
+    def grads(o, g0, g1, g2, needs, g_out, g_h, input, w_ih, w_hh, b_ih, b_hh, h0, sizes, reverse):
+        return by_small_ops(o, gru_small, (g_out, g_h), (input, w_ih, w_hh, b_ih, b_hh, h0),
+                            (g0, g1, g2), needs, sizes, reverse)
+
+
+# Elman's -----------------------------------------------------------------------------------------
+
+def rnn_small(input: Any, w_ih: Any, w_hh: Any, b_ih: Any, b_hh: Any, h0: Any, *, sizes: Any,
+              reverse: bool, relu: bool) -> Any:
+    """rnn_layer in small ops."""
+    z = linear(input, w_ih, total(b_ih, b_hh))
+    h = zeros_for(h0, z, sizes, w_hh.shape[1])
+    outs: dict[int, Any] = {}
+    for a, n in steps(sizes, reverse):
+        new = T.add(step_rows(z, a, n), linear(step_rows(h, 0, n), w_hh, None))
+        outs[a] = T.relu(new) if relu else T.tanh(new)
+        h = advanced(h, outs[a])
+    groups = [[z], None if h0 is None else [h0]]
+    return (T.cat(*in_order(outs), dim=0), h), groups
+
+
+@op("CudnnRnnBackward0", outputs=2, diff=2)
+class rnn_layer:
+    """(output, h_n) of h = tanh(w_ih @ x + b_ih + w_hh @ h + b_hh), or relu of it.
+
+    input is (rows, input size), the weights (H, input size) and (H, H), the biases (H).
+    """
+    def forward(be, input, w_ih, w_hh, b_ih=None, b_hh=None, h0=None, *, sizes, reverse=False,
+                relu=False):
+        xp, own, dtype = be.xp, input.dtype, wide(input.dtype)
+        width, b = w_hh.shape[1], sizes[0]
+        out = products(be, input, w_ih, b_ih, b_hh)
+        h, y = state(be, h0, (b, width), dtype), be.empty((b, width), dtype)
+        w, zero = transposed(be, w_hh, sizes), be.number[0, dtype]
+        for k, (a, n) in enumerate(steps(sizes, reverse)):
+            new = out[a:a + n]
+            if k or h0 is not None:
+                new += be.matmul(h[:n], w, y[:n])
+            xp.maximum(new, zero, out=new) if relu else xp.tanh(new, out=new)
+            h[:n] = new
+        return narrowed(out, own), narrowed(h, own)
+    def cuda(be, input, w_ih, w_hh, b_ih=None, b_hh=None, h0=None, *, sizes, reverse=False,
+             relu=False):
+        if not takes(be, input, w_ih, w_hh, b_ih, b_hh, h0):
+            return NotImplemented
+        dtype, width, b = input.dtype, w_hh.shape[1], sizes[0]
+        out = kernel_products(be, input, w_ih, total(b_ih, b_hh))
+        h, y = state(be, h0, (b, width), dtype), be.xp.zeros((b, width), dtype)
+        for k, (a, n) in enumerate(steps(sizes, reverse)):
+            if k or h0 is not None:
+                be.matmul(h[:n], w_hh.T, y[:n])
+            be.kernels.each("recurrent", "rnn_step", dtype, n * width, (out, y, h),
+                            np.int64(width), np.int64(a), np.int32(relu))
+        return out, h
+    def grads(o, g0, g1, needs, input, w_ih, w_hh, b_ih, b_hh, h0, result0, sizes, reverse, relu):
+        gz, gh = o.rnn_layer_backward(g0, g1, input, w_ih, w_hh, b_ih, b_hh, h0, result0,
+                                      sizes=sizes, reverse=reverse, relu=relu)
+        return layer_grads(o, needs, gz, gz, gh, input, w_ih, result0, h0, sizes, reverse)
+
+
+@op("CudnnRnnBackwardBackward1", outputs=2, diff=2)
+class rnn_layer_backward:
+    """The gradients of rnn_layer before its activation, and for h0: zeros if that is None.
+
+    out is its output; without it that is made again.
+    """
+    def forward(be, g_out, g_h, input, w_ih, w_hh, b_ih=None, b_hh=None, h0=None, out=None, *,
+                sizes, reverse=False, relu=False):
+        own, dtype = input.dtype, wide(input.dtype)
+        width, b = w_hh.shape[1], sizes[0]
+        if out is None:
+            out = be.raw.rnn_layer(input, w_ih, w_hh, b_ih, b_hh, h0, sizes=sizes, reverse=reverse,
+                                   relu=relu)[0]
+        out = narrowed(out, dtype)
+        gz = (out > be.number[0, dtype]).astype(dtype) if relu else be.number[1, dtype] - out * out
+        dh, w = state(be, g_h, (b, width), dtype), narrowed(w_hh, dtype)
+        for k, (a, n) in enumerate(reversed(steps(sizes, reverse)), 1):
+            slope, z = add_slope(dh, g_out, a, n), gz[a:a + n]
+            z *= slope
+            if k < len(sizes) or h0 is not None:
+                be.matmul(z, w, slope)
+        return narrowed(gz, own), asked(be, dh, h0, own)
+    def cuda(be, g_out, g_h, input, w_ih, w_hh, b_ih=None, b_hh=None, h0=None, out=None, *,
+             sizes, reverse=False, relu=False):
+        if out is None or not takes(be, input, w_hh, out):
+            return NotImplemented
+        dtype, width, b = input.dtype, w_hh.shape[1], sizes[0]
+        out = be._dense(out)
+        g_out, has = slope_rows(be, g_out, dtype, out)
+        dh, gz = state(be, g_h, (b, width), dtype), be.empty(out.shape, dtype)
+        for k, (a, n) in enumerate(reversed(steps(sizes, reverse)), 1):
+            be.kernels.each("recurrent", "rnn_step_backward", dtype, n * width,
+                            (out, g_out, dh, gz), np.int64(width), np.int64(a), has,
+                            np.int32(relu))
+            if k < len(sizes) or h0 is not None:
+                be.matmul(gz[a:a + n], w_hh, dh[:n])
+        return gz, asked(be, dh, h0, dtype)
+    grad_out = None
+    def grads(o, g0, g1, needs, g_out, g_h, input, w_ih, w_hh, b_ih, b_hh, h0, sizes, reverse,
+              relu):
+        return by_small_ops(o, rnn_small, (g_out, g_h), (input, w_ih, w_hh, b_ih, b_hh, h0),
+                            (g0, g1), needs, sizes, reverse, relu=relu)
