@@ -1,17 +1,17 @@
 """nn.functional: layers as functions, with PyTorch's arguments, checked and handed to the ops."""
 from __future__ import annotations
 
+import functools
+import inspect
 import math
 import warnings
-from collections.abc import Callable
 from typing import Any
 
 from gpugrad._tensor import Tensor
-from gpugrad.autograd.function import Function
 from gpugrad.autograd.grad_mode import no_grad
 from gpugrad.autograd.rules import tensors as T
 from gpugrad.creation import empty_like
-from gpugrad.dtypes import finfo, float32, float64, type_name
+from gpugrad.dtypes import FLOATING, HALF, finfo, float32, float64, type_name
 from gpugrad.functions import indexing
 from gpugrad.functions import softmax as _softmax
 from gpugrad.functions.activation import celu as celu
@@ -46,6 +46,15 @@ from gpugrad.functions.activation import threshold as threshold
 from gpugrad.functions.activation import threshold_ as threshold_
 from gpugrad.functions.attention import scaled_dot_product_attention as scaled_dot_product_attention
 from gpugrad.functions.bags import embedding_bag as embedding_bag
+from gpugrad.functions.class_losses import cross_entropy as cross_entropy
+from gpugrad.functions.class_losses import ctc_loss as ctc_loss
+from gpugrad.functions.class_losses import linear_cross_entropy as linear_cross_entropy
+from gpugrad.functions.class_losses import multi_margin_loss as multi_margin_loss
+from gpugrad.functions.class_losses import multilabel_margin_loss as multilabel_margin_loss
+from gpugrad.functions.class_losses import (
+    multilabel_soft_margin_loss as multilabel_soft_margin_loss,
+)
+from gpugrad.functions.class_losses import nll_loss as nll_loss
 from gpugrad.functions.convolution import conv1d as conv1d
 from gpugrad.functions.convolution import conv2d as conv2d
 from gpugrad.functions.convolution import conv3d as conv3d
@@ -53,6 +62,21 @@ from gpugrad.functions.convolution import conv_tbc as conv_tbc
 from gpugrad.functions.convolution import conv_transpose1d as conv_transpose1d
 from gpugrad.functions.convolution import conv_transpose2d as conv_transpose2d
 from gpugrad.functions.convolution import conv_transpose3d as conv_transpose3d
+from gpugrad.functions.embedding_losses import cosine_embedding_loss as cosine_embedding_loss
+from gpugrad.functions.embedding_losses import hinge_embedding_loss as hinge_embedding_loss
+from gpugrad.functions.embedding_losses import margin_ranking_loss as margin_ranking_loss
+from gpugrad.functions.embedding_losses import triplet_margin_loss as triplet_margin_loss
+from gpugrad.functions.embedding_losses import (
+    triplet_margin_with_distance_loss as triplet_margin_with_distance_loss,
+)
+from gpugrad.functions.fractional import fractional_max_pool2d as fractional_max_pool2d
+from gpugrad.functions.fractional import (
+    fractional_max_pool2d_with_indices as fractional_max_pool2d_with_indices,
+)
+from gpugrad.functions.fractional import fractional_max_pool3d as fractional_max_pool3d
+from gpugrad.functions.fractional import (
+    fractional_max_pool3d_with_indices as fractional_max_pool3d_with_indices,
+)
 from gpugrad.functions.grid import affine_grid as affine_grid
 from gpugrad.functions.grid import grid_sample as grid_sample
 from gpugrad.functions.images import channel_shuffle as channel_shuffle
@@ -61,7 +85,22 @@ from gpugrad.functions.images import native_channel_shuffle as native_channel_sh
 from gpugrad.functions.images import pixel_shuffle as pixel_shuffle
 from gpugrad.functions.images import pixel_unshuffle as pixel_unshuffle
 from gpugrad.functions.images import unfold as unfold
+from gpugrad.functions.losses import binary_cross_entropy as binary_cross_entropy
+from gpugrad.functions.losses import (
+    binary_cross_entropy_with_logits as binary_cross_entropy_with_logits,
+)
+from gpugrad.functions.losses import gaussian_nll_loss as gaussian_nll_loss
+from gpugrad.functions.losses import huber_loss as huber_loss
+from gpugrad.functions.losses import kl_div as kl_div
+from gpugrad.functions.losses import l1_loss as l1_loss
+from gpugrad.functions.losses import mse_loss as mse_loss
+from gpugrad.functions.losses import poisson_nll_loss as poisson_nll_loss
+from gpugrad.functions.losses import smooth_l1_loss as smooth_l1_loss
+from gpugrad.functions.losses import soft_margin_loss as soft_margin_loss
 from gpugrad.functions.matmul import linear as linear
+from gpugrad.functions.multihead import (
+    multi_head_attention_forward as multi_head_attention_forward,
+)
 from gpugrad.functions.noise import gumbel_softmax as gumbel_softmax
 from gpugrad.functions.noise import rrelu as rrelu
 from gpugrad.functions.noise import rrelu_ as rrelu_
@@ -72,7 +111,6 @@ from gpugrad.functions.pairs import normalize as normalize
 from gpugrad.functions.pairs import one_hot as one_hot
 from gpugrad.functions.pairs import pairwise_distance as pairwise_distance
 from gpugrad.functions.pairs import pdist as pdist
-from gpugrad.functions.pointwise import where
 from gpugrad.functions.pooling import adaptive_avg_pool1d as adaptive_avg_pool1d
 from gpugrad.functions.pooling import adaptive_avg_pool2d as adaptive_avg_pool2d
 from gpugrad.functions.pooling import adaptive_avg_pool3d as adaptive_avg_pool3d
@@ -91,14 +129,6 @@ from gpugrad.functions.pooling import (
 from gpugrad.functions.pooling import avg_pool1d as avg_pool1d
 from gpugrad.functions.pooling import avg_pool2d as avg_pool2d
 from gpugrad.functions.pooling import avg_pool3d as avg_pool3d
-from gpugrad.functions.pooling import fractional_max_pool2d as fractional_max_pool2d
-from gpugrad.functions.pooling import (
-    fractional_max_pool2d_with_indices as fractional_max_pool2d_with_indices,
-)
-from gpugrad.functions.pooling import fractional_max_pool3d as fractional_max_pool3d
-from gpugrad.functions.pooling import (
-    fractional_max_pool3d_with_indices as fractional_max_pool3d_with_indices,
-)
 from gpugrad.functions.pooling import lp_pool1d as lp_pool1d
 from gpugrad.functions.pooling import lp_pool2d as lp_pool2d
 from gpugrad.functions.pooling import lp_pool3d as lp_pool3d
@@ -115,7 +145,6 @@ from gpugrad.functions.resize import interpolate as interpolate
 from gpugrad.functions.resize import upsample as upsample
 from gpugrad.functions.resize import upsample_bilinear as upsample_bilinear
 from gpugrad.functions.resize import upsample_nearest as upsample_nearest
-from gpugrad.functions.shape import broadcast_tensors
 from gpugrad.functions.softmax import floating
 from gpugrad.ops.dropout import dropout as ops_dropout
 
@@ -166,6 +195,9 @@ def _check_p(p: float) -> None:
 def dropout(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
     """In training, elements are 0 with probability p, and the others are scaled by 1 / (1 - p)."""
     _check_p(p)
+    if training and p and input._a.dtype.kind in "bui":
+        raise RuntimeError("result type Float can't be cast to the desired output type "
+                           f"{type_name(input._a.dtype)}: dropout takes a floating-point input")
     if inplace:
         return _drop(input, input.shape, p, training, True)
     return ops_dropout(input, p, training)
@@ -327,6 +359,13 @@ def layer_norm(input: Tensor, normalized_shape: Any, weight: Tensor | None = Non
                bias: Tensor | None = None, eps: float = 1e-05) -> Tensor:
     """The last dims, of normalized_shape, to mean 0 and variance 1, then times weight plus bias."""
     n = _check_last_dims(input, normalized_shape, ", ", weight=weight, bias=bias)
+    for t in (weight, bias):
+        if t is not None and t._a.dtype != input._a.dtype and \
+                not (t._a.dtype == float32.np and input._a.dtype in HALF):
+            raise RuntimeError("mixed dtype (CPU): all inputs must share same datatype."
+                               if input._a.dtype.kind not in FLOATING else "mixed dtype (CPU): "
+                               "expect parameter to have scalar type of "
+                               f"{type_name(input._a.dtype)}")
     return T.layer_norm(floating(input, None, "layer_norm"), weight, bias, ndim=n, eps=eps)[0]
 
 
@@ -337,6 +376,9 @@ def rms_norm(input: Tensor, normalized_shape: Any, weight: Tensor | None = None,
     eps is added to the mean square (arXiv:1910.07467); None stands for finfo's eps of the dtype
     that is computed in, which is float32 for the dtypes of 16 bits.
     """
+    if input.ndim < len(normalized_shape):
+        raise ValueError(f"Input tensor must have at least {len(normalized_shape)} dimensions, but "
+                         f"got {input.ndim}")
     n = _check_last_dims(input, normalized_shape, "", weight=weight)
     x = floating(input, None, "rms_norm")
     eps = finfo(float64 if x.dtype is float64 else float32).eps if eps is None else eps
@@ -433,277 +475,6 @@ def local_response_norm(input: Tensor, size: int, alpha: float = 0.0001, beta: f
     return input / (mean * alpha + k).pow(beta)
 
 
-# Losses ------------------------------------------------------------------------------------------
-
-
-def _reduction(reduction: str, size_average: Any = None, reduce: Any = None) -> str:
-    """The reduction, also from the two arguments of old; raises ValueError if it isn't one."""
-    if size_average is not None or reduce is not None:
-        average = size_average is None or size_average
-        reduction = "none" if reduce is not None and not reduce else "mean" if average else "sum"
-        warnings.warn("size_average and reduce args will be deprecated, please use "
-                      f"reduction='{reduction}' instead.", stacklevel=3)
-    if reduction not in ("none", "mean", "sum"):
-        raise ValueError(f"{reduction} is not a valid value for reduction")
-    return reduction
-
-
-def _reduced(loss: Tensor, reduction: str) -> Tensor:
-    return loss.mean() if reduction == "mean" else loss.sum() if reduction == "sum" else loss
-
-
-def _same_sizes(input: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-    """Both broadcast to one shape, with a warning if they weren't of one."""
-    if input.shape == target.shape:
-        return input, target
-    warnings.warn(f"Using a target size ({target.size()}) that is different to the input size "
-                  f"({input.size()}). This will likely lead to incorrect results due to "
-                  "broadcasting. Please ensure they have the same size.", stacklevel=3)
-    a, b = broadcast_tensors(input, target)
-    return a, b
-
-
-def _weighted(loss: Tensor, weight: Tensor, reduction: str, mean_over: str) -> Tensor:
-    """The mean of weighted losses is over the sum of the weights, or over their number."""
-    if weight.size() != loss.size():
-        raise ValueError("Weights and input must have the same size.")
-    loss = loss * weight
-    if reduction == "mean" and mean_over == "weights":
-        return loss.sum() / weight.sum()
-    return _reduced(loss, reduction)
-
-
-def mse_loss(input: Tensor, target: Tensor, size_average: bool | None = None,
-             reduce: bool | None = None, reduction: str = "mean",
-             weight: Tensor | None = None) -> Tensor:
-    """(input - target) squared."""
-    reduction = _reduction(reduction, size_average, reduce)
-    input, target = _same_sizes(input, target)
-    if weight is not None:
-        return _weighted(T.mse_loss(input, target, reduction="none"), weight, reduction, "weights")
-    return T.mse_loss(input, target, reduction=reduction)
-
-
-def l1_loss(input: Tensor, target: Tensor, size_average: bool | None = None,
-            reduce: bool | None = None, reduction: str = "mean",
-            weight: Tensor | None = None) -> Tensor:
-    """|input - target|"""
-    reduction = _reduction(reduction, size_average, reduce)
-    input, target = _same_sizes(input, target)
-    loss = (input - target).abs()
-    return _reduced(loss, reduction) if weight is None else \
-        _weighted(loss, weight, reduction, "weights")
-
-
-def smooth_l1_loss(input: Tensor, target: Tensor, size_average: bool | None = None,
-                   reduce: bool | None = None, reduction: str = "mean",
-                   beta: float = 1.0) -> Tensor:
-    """d * d / (2 * beta) where d = |input - target| < beta, else d - beta / 2."""
-    reduction = _reduction(reduction, size_average, reduce)
-    if beta < 0:
-        raise RuntimeError("smooth_l1_loss does not support negative values for beta.")
-    input, target = _same_sizes(input, target)
-    d = (input - target).abs()
-    if beta == 0:
-        return _reduced(d, reduction)
-    return _reduced(where(d < beta, d * d * (0.5 / beta), d - 0.5 * beta), reduction)
-
-
-def huber_loss(input: Tensor, target: Tensor, reduction: str = "mean", delta: float = 1.0,
-               weight: Tensor | None = None) -> Tensor:
-    """d * d / 2 where d = |input - target| < delta, else delta * (d - delta / 2)."""
-    reduction = _reduction(reduction)
-    if delta <= 0:
-        raise RuntimeError("huber_loss does not support non-positive values for delta.")
-    input, target = _same_sizes(input, target)
-    d = (input - target).abs()
-    loss = where(d < delta, d * d * 0.5, (d - 0.5 * delta) * delta)
-    return _reduced(loss, reduction) if weight is None else \
-        _weighted(loss, weight, reduction, "elements")
-
-
-def nll_loss(input: Tensor, target: Tensor, weight: Tensor | None = None,
-             size_average: bool | None = None, ignore_index: int = -100, reduce: bool | None = None,
-             reduction: str = "mean") -> Tensor:
-    """-input[target]: log-probabilities (n, c, ...) or (c,), target classes (n, ...) or ().
-
-    weight: one for each class; the mean is over the weights of the targets.
-    """
-    reduction = _reduction(reduction, size_average, reduce)
-    if input.ndim == 0:
-        raise ValueError("Expected 1 or more dimensions (got 0)")
-    if input.ndim == 1:
-        return _one_sample(nll_loss, input, target, weight, ignore_index, reduction)
-    _check_classes("nll_loss", input, target, weight)
-    return T.nll_loss(input, target, weight, reduction=reduction, ignore_index=ignore_index)[0]
-
-
-def _one_sample(loss_of: Callable[..., Tensor], input: Tensor, target: Tensor,
-                weight: Tensor | None, ignore_index: int, reduction: str, **more: Any) -> Tensor:
-    """The loss of scores (c,), which come without a batch dim, and of a target () or (1,)."""
-    if target.ndim > 1:
-        raise RuntimeError("0D or 1D target tensor expected, multi-target not supported")
-    if target.numel() != 1:
-        raise ValueError(f"Expected input batch_size (1) to match target batch_size "
-                         f"({target.numel()}).")
-    loss = loss_of(input.unsqueeze(0), target.reshape(1), weight, ignore_index=ignore_index,
-                   reduction=reduction, **more)
-    return loss.squeeze(0) if reduction == "none" and target.ndim == 0 else loss
-
-
-def _check_classes(name: str, input: Tensor, target: Tensor, weight: Tensor | None) -> None:
-    """Raise unless scores (n, c, ...), classes (n, ...) and a weight (c,) fit together."""
-    x, t = input._a.shape, target._a.shape
-    if not t or x[0] != t[0]:
-        raise ValueError(f"Expected input batch_size ({x[0]}) to match target batch_size "
-                         f"({t[0] if t else 0}).")
-    if len(x) == 2 and len(t) != 1:
-        raise RuntimeError("0D or 1D target tensor expected, multi-target not supported")
-    if (x[0], *x[2:]) != t:
-        raise RuntimeError(f"{name}: Expected target size {[x[0], *x[2:]]}, got {list(t)}")
-    if target.dtype.name not in ("int64", "uint8"):
-        raise RuntimeError("expected target dtype to be Long or Byte, but got "
-                           f"{type_name(target.dtype.np)}: convert it by target.long()")
-    if weight is not None and weight.shape != (x[1],):
-        raise RuntimeError(f"weight tensor should be defined either for all {x[1]} classes or no "
-                           f"classes but got weight tensor of shape: {list(weight.shape)}")
-    if weight is not None and weight.dtype is not input.dtype:
-        raise RuntimeError(f"{name}: expected weight of dtype {input.dtype} but found "
-                           f"{weight.dtype}")
-
-
-def cross_entropy(input: Tensor, target: Tensor, weight: Tensor | None = None,
-                  size_average: bool | None = None, ignore_index: int = -100,
-                  reduce: bool | None = None, reduction: str = "mean",
-                  label_smoothing: float = 0.0) -> Tensor:
-    """-log(softmax(input))[target]: input is scores (n, c, ...) or (c,).
-
-    target is classes (n, ...) or (), or probabilities in the shape of input. label_smoothing: the
-    share of the target that is spread evenly over the classes.
-    """
-    reduction = _reduction(reduction, size_average, reduce)
-    if not 0.0 <= label_smoothing <= 1.0:
-        raise RuntimeError(f"label_smoothing must be between 0.0 and 1.0. Got: {label_smoothing}")
-    if input._a.shape == target._a.shape:
-        return _cross_entropy_of_probabilities(input, target, weight, ignore_index, reduction,
-                                               label_smoothing)
-    if input.ndim == 1:
-        return _one_sample(cross_entropy, input, target, weight, ignore_index, reduction,
-                           label_smoothing=label_smoothing)
-    _check_classes("cross_entropy", input, target, weight)
-    return T.cross_entropy(floating(input, None, "cross_entropy"), target, weight,
-                           reduction=reduction, ignore_index=ignore_index,
-                           label_smoothing=label_smoothing)[0]
-
-
-def _cross_entropy_of_probabilities(input: Tensor, target: Tensor, weight: Tensor | None,
-                                    ignore_index: int, reduction: str, smoothing: float) -> Tensor:
-    if not target.is_floating_point():
-        raise RuntimeError("Expected floating point type for target with class probabilities, got "
-                           f"{type_name(target.dtype.np)}")
-    if ignore_index >= 0:
-        raise RuntimeError("ignore_index is not supported for floating point target")
-    dim = 0 if input.ndim == 1 else 1
-    c = input.shape[dim]
-    if weight is not None and weight.shape != (c,):
-        raise RuntimeError(f"cross_entropy: weight tensor should be defined either for all {c} "
-                           "classes or no classes but got weight tensor of shape: "
-                           f"{list(weight.shape)}")
-    if smoothing > 0:
-        target = target * (1 - smoothing) + smoothing / c
-    product = log_softmax(input, dim) * target
-    if weight is not None:
-        product = product * weight.view(-1, *[1] * (input.ndim - dim - 1))
-    if reduction == "none":
-        return -product.sum(dim)
-    total = -product.sum()
-    return total / max(input.numel() // c, 1) if reduction == "mean" else total
-
-
-class BinaryCrossEntropy(Function):
-    """The loss of each element, with gradients that stay finite where a probability is 0 or 1."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, t: Tensor) -> Tensor:
-        ctx.save_for_backward(x, t)
-        return (t - 1) * (-x).log1p().clamp(min=-100) - t * x.log().clamp(min=-100)
-
-    @staticmethod
-    def backward(ctx: Any, g: Tensor) -> Any:
-        x, t = ctx.saved_tensors
-        for_x = for_t = None
-        if ctx.needs_input_grad[0]:
-            for_x = g * (x - t) / ((1 - x) * x).clamp(min=1e-12)
-        if ctx.needs_input_grad[1]:
-            for_t = g * ((-x).log1p() - x.log())
-        return for_x, for_t
-
-
-def _check_probabilities(x: Tensor, name: str) -> None:
-    if not ((x >= 0) & (x <= 1)).all():
-        raise RuntimeError(f"all elements of {name} should be between 0 and 1")
-
-
-def binary_cross_entropy(input: Tensor, target: Tensor, weight: Tensor | None = None,
-                         size_average: bool | None = None, reduce: bool | None = None,
-                         reduction: str = "mean") -> Tensor:
-    """-(t * log(p) + (1 - t) * log(1 - p)) for probabilities p; the logs are at least -100."""
-    reduction = _reduction(reduction, size_average, reduce)
-    if target.size() != input.size():
-        raise ValueError(f"Using a target size ({target.size()}) that is different to the input "
-                         f"size ({input.size()}) is deprecated. Please ensure they have the same "
-                         "size.")
-    if target.dtype is not input.dtype:
-        raise RuntimeError(f"binary_cross_entropy: Found target dtype {target.dtype} but expected "
-                           f"{input.dtype}")
-    if weight is not None:
-        weight = weight.expand(input.size())
-    if input.is_cpu:                    # elsewhere the check would wait for the device
-        _check_probabilities(input, "input")
-        _check_probabilities(target, "target")
-    loss = BinaryCrossEntropy.apply(input, target)
-    return _reduced(loss if weight is None else loss * weight, reduction)
-
-
-def binary_cross_entropy_with_logits(input: Tensor, target: Tensor, weight: Tensor | None = None,
-                                     size_average: bool | None = None, reduce: bool | None = None,
-                                     reduction: str = "mean",
-                                     pos_weight: Tensor | None = None) -> Tensor:
-    """binary_cross_entropy of sigmoid(input) without overflow; pos_weight: factors where t is 1."""
-    reduction = _reduction(reduction, size_average, reduce)
-    if target.size() != input.size():
-        raise ValueError(f"Target size ({target.size()}) must be the same as input size "
-                         f"({input.size()})")
-    log_p = T.log_sigmoid(input)
-    if pos_weight is not None:
-        log_p = log_p * ((pos_weight - 1) * target + 1)
-    loss = (1 - target) * input - log_p
-    if weight is not None:
-        loss = loss * weight
-    return _reduced(loss, reduction)
-
-
-def kl_div(input: Tensor, target: Tensor, size_average: bool | None = None,
-           reduce: bool | None = None, reduction: str = "mean", log_target: bool = False) -> Tensor:
-    """target * (log(target) - input): input is log-probabilities; so is target with log_target.
-
-    reduction "batchmean", the sum over the batch size, is the one of the definition.
-    """
-    by_batch = reduction == "batchmean"
-    if size_average is None and reduce is None and reduction == "mean":
-        warnings.warn("reduction: 'mean' divides the total loss by both the batch size and the "
-                      "support size.'batchmean' divides only by the batch size, and aligns with "
-                      "the KL div math definition.'mean' will be changed to behave the same as "
-                      "'batchmean' in the next major release.", stacklevel=2)
-    reduction = _reduction("sum" if by_batch else reduction, size_average, reduce)
-    if log_target:
-        loss = target.exp() * (target - input)
-    else:
-        loss = T.masked_fill(target * target.log(), target == 0, value=0) - target * input
-    loss = _reduced(loss, reduction)
-    return loss / input.size(0) if by_batch and input.ndim else loss
-
-
 # Embedding ---------------------------------------------------------------------------------------
 
 
@@ -725,3 +496,33 @@ def embedding(input: Tensor, weight: Tensor, padding_idx: int | None = None,
     if max_norm is not None:
         indexing.embedding_renorm_(weight, input, max_norm, norm_type)
     return indexing.embedding(weight, input, padding_idx, scale_grad_by_freq, sparse)
+
+
+# Something that is no tensor ---------------------------------------------------------------------
+
+def _tensors_only(fn: Any) -> Any:
+    """fn, raising a TypeError for an argument that should have been a Tensor."""
+    @functools.wraps(fn)
+    def checked(*args: Any, **kw: Any) -> Any:
+        try:
+            return fn(*args, **kw)
+        except AttributeError as e:
+            wrong = e.obj
+            given = [*zip(inspect.signature(fn).parameters, args), *kw.items()]
+            found = [(i, k) for i, (k, v) in enumerate(given, 1) if v is wrong]
+            if not found or isinstance(wrong, Tensor):
+                raise
+            i, name = found[0]
+            raise TypeError(f"{fn.__name__}(): argument '{name}' (position {i}) must be Tensor, "
+                            f"not {type(wrong).__name__}") from None
+    return checked
+
+
+for _name in """adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d adaptive_max_pool1d
+        adaptive_max_pool2d adaptive_max_pool3d affine_grid avg_pool1d avg_pool2d avg_pool3d
+        bilinear channel_shuffle conv1d conv2d conv3d conv_transpose1d conv_transpose2d
+        conv_transpose3d cosine_similarity embedding embedding_bag fold grid_sample interpolate
+        lp_pool1d lp_pool2d lp_pool3d max_pool1d max_pool2d max_pool3d max_unpool1d max_unpool2d
+        max_unpool3d normalize one_hot pad pairwise_distance pixel_shuffle pixel_unshuffle
+        scaled_dot_product_attention unfold""".split():
+    globals()[_name] = _tensors_only(globals()[_name])

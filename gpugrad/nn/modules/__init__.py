@@ -29,9 +29,13 @@ from gpugrad.nn.modules.activation import Softsign as Softsign
 from gpugrad.nn.modules.activation import Tanh as Tanh
 from gpugrad.nn.modules.activation import Tanhshrink as Tanhshrink
 from gpugrad.nn.modules.activation import Threshold as Threshold
+from gpugrad.nn.modules.adaptive import AdaptiveLogSoftmaxWithLoss as AdaptiveLogSoftmaxWithLoss
+from gpugrad.nn.modules.attention import MultiheadAttention as MultiheadAttention
 from gpugrad.nn.modules.batchnorm import BatchNorm1d as BatchNorm1d
 from gpugrad.nn.modules.batchnorm import BatchNorm2d as BatchNorm2d
 from gpugrad.nn.modules.batchnorm import BatchNorm3d as BatchNorm3d
+from gpugrad.nn.modules.batchnorm import SyncBatchNorm as SyncBatchNorm
+from gpugrad.nn.modules.container import Container as Container
 from gpugrad.nn.modules.container import ModuleDict as ModuleDict
 from gpugrad.nn.modules.container import ModuleList as ModuleList
 from gpugrad.nn.modules.container import ParameterDict as ParameterDict
@@ -58,6 +62,19 @@ from gpugrad.nn.modules.fold import Unfold as Unfold
 from gpugrad.nn.modules.instancenorm import InstanceNorm1d as InstanceNorm1d
 from gpugrad.nn.modules.instancenorm import InstanceNorm2d as InstanceNorm2d
 from gpugrad.nn.modules.instancenorm import InstanceNorm3d as InstanceNorm3d
+from gpugrad.nn.modules.lazy import LazyBatchNorm1d as LazyBatchNorm1d
+from gpugrad.nn.modules.lazy import LazyBatchNorm2d as LazyBatchNorm2d
+from gpugrad.nn.modules.lazy import LazyBatchNorm3d as LazyBatchNorm3d
+from gpugrad.nn.modules.lazy import LazyConv1d as LazyConv1d
+from gpugrad.nn.modules.lazy import LazyConv2d as LazyConv2d
+from gpugrad.nn.modules.lazy import LazyConv3d as LazyConv3d
+from gpugrad.nn.modules.lazy import LazyConvTranspose1d as LazyConvTranspose1d
+from gpugrad.nn.modules.lazy import LazyConvTranspose2d as LazyConvTranspose2d
+from gpugrad.nn.modules.lazy import LazyConvTranspose3d as LazyConvTranspose3d
+from gpugrad.nn.modules.lazy import LazyInstanceNorm1d as LazyInstanceNorm1d
+from gpugrad.nn.modules.lazy import LazyInstanceNorm2d as LazyInstanceNorm2d
+from gpugrad.nn.modules.lazy import LazyInstanceNorm3d as LazyInstanceNorm3d
+from gpugrad.nn.modules.lazy import LazyLinear as LazyLinear
 from gpugrad.nn.modules.linear import Bilinear as Bilinear
 from gpugrad.nn.modules.linear import Identity as Identity
 from gpugrad.nn.modules.linear import Linear as Linear
@@ -71,6 +88,21 @@ from gpugrad.nn.modules.loss import MSELoss as MSELoss
 from gpugrad.nn.modules.loss import NLLLoss as NLLLoss
 from gpugrad.nn.modules.loss import NLLLoss2d as NLLLoss2d
 from gpugrad.nn.modules.loss import SmoothL1Loss as SmoothL1Loss
+from gpugrad.nn.modules.margin_loss import CosineEmbeddingLoss as CosineEmbeddingLoss
+from gpugrad.nn.modules.margin_loss import CTCLoss as CTCLoss
+from gpugrad.nn.modules.margin_loss import GaussianNLLLoss as GaussianNLLLoss
+from gpugrad.nn.modules.margin_loss import HingeEmbeddingLoss as HingeEmbeddingLoss
+from gpugrad.nn.modules.margin_loss import LinearCrossEntropyLoss as LinearCrossEntropyLoss
+from gpugrad.nn.modules.margin_loss import MarginRankingLoss as MarginRankingLoss
+from gpugrad.nn.modules.margin_loss import MultiLabelMarginLoss as MultiLabelMarginLoss
+from gpugrad.nn.modules.margin_loss import MultiLabelSoftMarginLoss as MultiLabelSoftMarginLoss
+from gpugrad.nn.modules.margin_loss import MultiMarginLoss as MultiMarginLoss
+from gpugrad.nn.modules.margin_loss import PoissonNLLLoss as PoissonNLLLoss
+from gpugrad.nn.modules.margin_loss import SoftMarginLoss as SoftMarginLoss
+from gpugrad.nn.modules.margin_loss import TripletMarginLoss as TripletMarginLoss
+from gpugrad.nn.modules.margin_loss import (
+    TripletMarginWithDistanceLoss as TripletMarginWithDistanceLoss,
+)
 from gpugrad.nn.modules.module import Module as Module
 from gpugrad.nn.modules.normalization import CrossMapLRN2d as CrossMapLRN2d
 from gpugrad.nn.modules.normalization import GroupNorm as GroupNorm
@@ -115,8 +147,21 @@ from gpugrad.nn.modules.pooling import MaxPool3d as MaxPool3d
 from gpugrad.nn.modules.pooling import MaxUnpool1d as MaxUnpool1d
 from gpugrad.nn.modules.pooling import MaxUnpool2d as MaxUnpool2d
 from gpugrad.nn.modules.pooling import MaxUnpool3d as MaxUnpool3d
+from gpugrad.nn.modules.rnn import GRU as GRU
+from gpugrad.nn.modules.rnn import LSTM as LSTM
+from gpugrad.nn.modules.rnn import RNN as RNN
+from gpugrad.nn.modules.rnn import GRUCell as GRUCell
+from gpugrad.nn.modules.rnn import LSTMCell as LSTMCell
+from gpugrad.nn.modules.rnn import RNNBase as RNNBase
+from gpugrad.nn.modules.rnn import RNNCell as RNNCell
+from gpugrad.nn.modules.rnn import RNNCellBase as RNNCellBase
 from gpugrad.nn.modules.sparse import Embedding as Embedding
 from gpugrad.nn.modules.sparse import EmbeddingBag as EmbeddingBag
+from gpugrad.nn.modules.transformer import Transformer as Transformer
+from gpugrad.nn.modules.transformer import TransformerDecoder as TransformerDecoder
+from gpugrad.nn.modules.transformer import TransformerDecoderLayer as TransformerDecoderLayer
+from gpugrad.nn.modules.transformer import TransformerEncoder as TransformerEncoder
+from gpugrad.nn.modules.transformer import TransformerEncoderLayer as TransformerEncoderLayer
 from gpugrad.nn.modules.upsampling import Upsample as Upsample
 from gpugrad.nn.modules.upsampling import UpsamplingBilinear2d as UpsamplingBilinear2d
 from gpugrad.nn.modules.upsampling import UpsamplingNearest2d as UpsamplingNearest2d

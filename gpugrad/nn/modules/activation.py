@@ -8,6 +8,7 @@ from gpugrad._tensor import Tensor
 from gpugrad.creation import empty
 from gpugrad.nn import functional as F
 from gpugrad.nn import init
+from gpugrad.nn.modules.attention import MultiheadAttention as MultiheadAttention
 from gpugrad.nn.modules.module import Module
 from gpugrad.nn.parameter import Parameter
 
@@ -171,8 +172,8 @@ class PReLU(Module):
         return f"num_parameters={self.num_parameters}"
 
 
-class ELU(Module):
-    """x where x > 0, else alpha * (exp(x) - 1)."""
+class _ELU(Module):
+    """alpha and inplace."""
 
     __constants__ = ["alpha", "inplace"]
 
@@ -180,14 +181,18 @@ class ELU(Module):
         super().__init__()
         self.alpha, self.inplace = alpha, inplace
 
-    def forward(self, input: Tensor) -> Tensor:
-        return F.elu(input, self.alpha, self.inplace)
-
     def extra_repr(self) -> str:
         return f"alpha={self.alpha}{_and_inplace(self)}"
 
 
-class CELU(ELU):
+class ELU(_ELU):
+    """x where x > 0, else alpha * (exp(x) - 1)."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        return F.elu(input, self.alpha, self.inplace)
+
+
+class CELU(_ELU):
     """x where x > 0, else alpha * (exp(x / alpha) - 1)."""
 
     def forward(self, input: Tensor) -> Tensor:

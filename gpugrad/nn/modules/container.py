@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import operator
+import warnings
 from collections import OrderedDict
 from collections.abc import ItemsView, Iterable, Iterator, KeysView, Mapping, ValuesView
 from typing import TYPE_CHECKING, Any
@@ -414,5 +415,17 @@ class ParameterDict(Module):
 def _name(key: Any) -> str:
     if not isinstance(key, str):
         raise TypeError("Index given to ParameterDict cannot be used as a key as it is not a "
-                        f"string (type is '{type(key).__name__}').")
+                        f"string (type is '{type(key).__name__}'). Use a string, such as "
+                        f"{str(key)!r}.")
     return key
+
+
+class Container(Module):
+    """Named modules and nothing else: the old form of a Module of one's own."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        warnings.warn("`nn.Container` is deprecated. All of its functionality is now implemented "
+                      "in `nn.Module`. Subclass that instead.", FutureWarning, stacklevel=2)
+        super().__init__()
+        for key, value in kwargs.items():
+            self.add_module(key, value)

@@ -2,8 +2,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping
-from types import MappingProxyType
+from collections.abc import Callable
 from typing import Any
 
 from gpugrad._hooks import HookTable, RemovableHandle
@@ -11,8 +10,20 @@ from gpugrad._tensor import Tensor
 from gpugrad.autograd.function import Function
 from gpugrad.autograd.grad_mode import is_grad_enabled
 
-# What an object without hooks has: it can't be written to, so a hook comes in by register_* alone.
-NO_HOOKS: Mapping[int, Any] = MappingProxyType({})
+
+class _NoHooks(dict[int, Any]):
+    """What an object without hooks has: nothing comes in but by register_*, which makes a table."""
+
+    def __setitem__(self, *args: Any, **kw: Any) -> Any:
+        raise TypeError("hooks are added by the register_*hook() methods of the module")
+
+    update = setdefault = __ior__ = __setitem__
+
+    def __reduce__(self) -> str:
+        return "NO_HOOKS"
+
+
+NO_HOOKS = _NoHooks()
 
 # Hooks of all modules, and what is true of some of them by id.
 _forward_pre: HookTable = HookTable()
@@ -41,13 +52,13 @@ class Hookable:
     """
 
     _hooked = False
-    _forward_pre_hooks: Mapping[int, Any] = NO_HOOKS
-    _forward_pre_hooks_with_kwargs: Mapping[int, Any] = NO_HOOKS
-    _forward_hooks: Mapping[int, Any] = NO_HOOKS
-    _forward_hooks_with_kwargs: Mapping[int, Any] = NO_HOOKS
-    _forward_hooks_always_called: Mapping[int, Any] = NO_HOOKS
-    _backward_pre_hooks: Mapping[int, Any] = NO_HOOKS
-    _backward_hooks: Mapping[int, Any] = NO_HOOKS
+    _forward_pre_hooks: dict[int, Any] = NO_HOOKS
+    _forward_pre_hooks_with_kwargs: dict[int, Any] = NO_HOOKS
+    _forward_hooks: dict[int, Any] = NO_HOOKS
+    _forward_hooks_with_kwargs: dict[int, Any] = NO_HOOKS
+    _forward_hooks_always_called: dict[int, Any] = NO_HOOKS
+    _backward_pre_hooks: dict[int, Any] = NO_HOOKS
+    _backward_hooks: dict[int, Any] = NO_HOOKS
     _is_full_backward_hook: bool | None = None
 
     forward: Callable[..., Any]
@@ -63,6 +74,13 @@ class Hookable:
             flag[handle.id] = True
         add(table, handle.id, hook, prepend)
         return handle
+
+    def _forget_empty_tables(self) -> None:
+        """After hooks were removed: a module without any is called as one that never had one."""
+        mine = self.__dict__
+        if not any([mine.get(name) for name in (
+                "_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks")]):
+            mine.pop("_hooked", None)
 
     def register_forward_pre_hook(self, hook: Callable[..., Any], *, prepend: bool = False,
                                   with_kwargs: bool = False) -> RemovableHandle:

@@ -53,6 +53,10 @@ class Linear(Module):
                 f"bias={self.bias is not None}")
 
 
+class NonDynamicallyQuantizableLinear(Linear):
+    """Linear under the name that PyTorch prints for MultiheadAttention's out_proj."""
+
+
 class Bilinear(Module):
     """``x1 @ weight[k] @ x2 + bias[k]`` for every output k: (*, in1) and (*, in2) to (*, out)."""
 

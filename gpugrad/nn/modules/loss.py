@@ -1,10 +1,12 @@
-"""Loss layers. reduction is "mean", "sum" or "none"; size_average and reduce are its old form."""
+"""Losses of pairs and of classes. reduction: mean, sum or none; its old form: size_average, reduce.
+"""
 from __future__ import annotations
 
 import warnings
 from typing import Any
 
 from gpugrad._tensor import Tensor
+from gpugrad.functions.losses import reduction_of
 from gpugrad.nn import functional as F
 from gpugrad.nn.modules.module import Module
 
@@ -18,7 +20,7 @@ class _Loss(Module):
                  reduction: str = "mean") -> None:
         super().__init__()
         old = size_average is not None or reduce is not None
-        self.reduction = F._reduction(reduction, size_average, reduce) if old else reduction
+        self.reduction = reduction_of(reduction, size_average, reduce) if old else reduction
 
 
 class _WeightedLoss(_Loss):

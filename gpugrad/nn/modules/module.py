@@ -2,10 +2,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from gpugrad._hooks import RemovableHandle as RemovableHandle
 from gpugrad._tensor import Tensor
 from gpugrad.autograd.grad_mode import no_grad
+from gpugrad.creation import empty_like
 from gpugrad.functions.conversion import parse_to
 from gpugrad.layouts import preserve_format
 from gpugrad.nn.modules import hooks
@@ -20,11 +22,15 @@ from gpugrad.nn.modules.hooks import (  # noqa: F401  PyTorch has register_* in 
     register_module_module_registration_hook,
     register_module_parameter_registration_hook,
 )
-from gpugrad.nn.modules.state import Stateful
-from gpugrad.nn.parameter import Buffer, Parameter
+from gpugrad.nn.modules.state import EXTRA_STATE as _EXTRA_STATE_KEY_SUFFIX  # noqa: F401
+from gpugrad.nn.modules.state import Stateful, _IncompatibleKeys  # noqa: F401
+from gpugrad.nn.modules.whereabouts import tell_where
+from gpugrad.nn.parameter import Buffer, Parameter, is_lazy
 
 if TYPE_CHECKING:
     from typing_extensions import Self
+
+T_destination = TypeVar("T_destination", bound=dict[str, Any])
 
 _NO_INIT = "cannot assign {} before Module.__init__() call"
 
@@ -46,6 +52,7 @@ class Module(Hookable, Stateful):
     training: bool
     call_super_init: bool = False      # True: of several bases, all are initialised
     dump_patches: bool = False
+    T_destination = T_destination
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         if not self.call_super_init:
@@ -66,9 +73,18 @@ class Module(Hookable, Stateful):
                                   '"forward" function')
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        if self._hooked:
-            return self._call_hooked(args, kwargs)
-        return self.forward(*args, **kwargs)
+        try:
+            if self._hooked:
+                return self._call_hooked(args, kwargs)
+            return self.forward(*args, **kwargs)
+        except Exception as error:
+            tell_where(error, self, args)
+            raise
+
+    _call_impl = _wrapped_call_impl = __call__
+
+    def compile(self, *args: Any, **kwargs: Any) -> None:
+        """Nothing: there is no compiler; the module runs as it is."""
 
     # Attributes ----------------------------------------------------------------------------------
 
@@ -390,13 +406,32 @@ class Module(Hookable, Stateful):
         def convert(t: Tensor) -> Tensor:
             cast = dtype if t.is_floating_point() or t.is_complex() else None
             order = memory_format if t.ndim in (4, 5) else preserve_format
-            return t.to(device, cast, non_blocking, memory_format=order)
+            try:
+                return t.to(device, cast, non_blocking, memory_format=order)
+            except NotImplementedError as e:
+                if str(e) != "Cannot copy out of meta tensor; no data!":
+                    raise
+                raise NotImplementedError(f"{e} Please use torch.nn.Module.to_empty() instead of "
+                                          "torch.nn.Module.to() when moving module from meta to a "
+                                          "different device.") from None
 
         return self._apply(convert)
 
     def cuda(self, device: Any = None) -> Self:
         """Move to a CUDA device, the current one by default."""
         return self._apply(lambda t: t.cuda(device))
+
+    def ipu(self, device: Any = None) -> Self:
+        """Not supported, as is any device but the CPU, CUDA and meta."""
+        return self.to("ipu")
+
+    def xpu(self, device: Any = None) -> Self:
+        """Not supported, as is any device but the CPU, CUDA and meta."""
+        return self.to("xpu")
+
+    def mtia(self, device: Any = None) -> Self:
+        """Not supported, as is any device but the CPU, CUDA and meta."""
+        return self.to("mtia")
 
     def cpu(self) -> Self:
         """Move to the CPU."""
@@ -426,9 +461,9 @@ class Module(Hookable, Stateful):
         return self._cast("bfloat16")
 
     def to_empty(self, *, device: Any, recurse: bool = True) -> Self:
-        raise NotImplementedError("Module.to_empty is not supported: there is no meta device yet; "
-                                  "build the module on its device, as in Linear(4, 2, "
-                                  "device='cuda')")
+        """Move to a device without copying: parameters and buffers aren't initialised there."""
+        return self._apply(lambda t: t._emptied(device) if is_lazy(t) else
+                           empty_like(t, device=device), recurse)
 
     def share_memory(self) -> Self:
         raise NotImplementedError("Module.share_memory is not supported: send the state_dict to "
@@ -448,6 +483,11 @@ class Module(Hookable, Stateful):
         lines = extra.split("\n") if extra else []
         children = [f"({name}): {indent(repr(m))}" for name, m in self._modules.items()]
         return boxed(self._get_name(), lines, children)
+
+
+def _addindent(s_: str, numSpaces: int) -> str:
+    """All lines but the first that many spaces to the right: what model files import."""
+    return s_.replace("\n", "\n" + " " * numSpaces)
 
 
 def boxed(name: str, extra: list[str], children: list[str]) -> str:

@@ -64,7 +64,7 @@ class ConstantPad3d(_ConstantPadNd):
     dims = 3
 
 
-class _ZeroPadNd(_ConstantPadNd):
+class _ZeroPad(_ConstantPadNd):
     def __init__(self, padding: Any) -> None:
         super().__init__(padding, 0.0)
 
@@ -72,22 +72,16 @@ class _ZeroPadNd(_ConstantPadNd):
         return f"{self.padding}"
 
 
-class ZeroPad1d(_ZeroPadNd):
+class ZeroPad1d(_ZeroPad, ConstantPad1d):
     """Fills with 0 along the last dim."""
 
-    dims = 1
 
-
-class ZeroPad2d(_ZeroPadNd):
+class ZeroPad2d(_ZeroPad, ConstantPad2d):
     """Fills with 0 along the last two dims."""
 
-    dims = 2
 
-
-class ZeroPad3d(_ZeroPadNd):
+class ZeroPad3d(_ZeroPad, ConstantPad3d):
     """Fills with 0 along the last three dims."""
-
-    dims = 3
 
 
 class ReflectionPad1d(_PadNd):

@@ -266,23 +266,41 @@ class MaxUnpool3d(_MaxUnpoolNd):
     _sizes, _unpool = staticmethod(_triple), staticmethod(F.max_unpool3d)
 
 
-class FractionalMaxPool2d(Module):
-    """Not supported: making one raises NotImplementedError."""
-
+class _FractionalMaxPoolNd(Module):
     __constants__ = ["kernel_size", "return_indices", "output_size", "output_ratio"]
+    _sizes: Any = None
+    _pool: Any = None
+    _random_samples: Tensor | None
 
     def __init__(self, kernel_size: Any, output_size: Any = None, output_ratio: Any = None,
                  return_indices: bool = False, _random_samples: Any = None) -> None:
         super().__init__()
-        F.fractional_max_pool2d()
+        name, sizes = type(self).__name__, self._sizes
+        self.kernel_size = sizes(kernel_size)
+        self.return_indices = return_indices
+        self.register_buffer("_random_samples", _random_samples)
+        self.output_size = None if output_size is None else sizes(output_size)
+        self.output_ratio = None if output_ratio is None else sizes(output_ratio)
+        if output_size is None and output_ratio is None:
+            raise ValueError(f"{name} requires specifying either an output size, or a pooling "
+                             "ratio")
+        if output_size is not None and output_ratio is not None:
+            raise ValueError("only one of output_size and output_ratio may be specified")
+        if self.output_ratio is not None and not all(0 < r < 1 for r in self.output_ratio):
+            raise ValueError(f"output_ratio must be between 0 and 1 (got {output_ratio})")
+
+    def forward(self, input: Tensor) -> Any:
+        return self._pool(input, self.kernel_size, self.output_size, self.output_ratio,
+                          self.return_indices, _random_samples=self._random_samples)
 
 
-class FractionalMaxPool3d(Module):
-    """Not supported: making one raises NotImplementedError."""
+class FractionalMaxPool2d(_FractionalMaxPoolNd):
+    """Maxima of windows that begin at random places of (n, c, h, w)."""
 
-    __constants__ = ["kernel_size", "return_indices", "output_size", "output_ratio"]
+    _sizes, _pool = staticmethod(_pair), staticmethod(F.fractional_max_pool2d)
 
-    def __init__(self, kernel_size: Any, output_size: Any = None, output_ratio: Any = None,
-                 return_indices: bool = False, _random_samples: Any = None) -> None:
-        super().__init__()
-        F.fractional_max_pool3d()
+
+class FractionalMaxPool3d(_FractionalMaxPoolNd):
+    """FractionalMaxPool2d for (n, c, d, h, w)."""
+
+    _sizes, _pool = staticmethod(_triple), staticmethod(F.fractional_max_pool3d)

@@ -10,7 +10,7 @@ from gpugrad._hooks import RemovableHandle
 from gpugrad._tensor import Tensor
 from gpugrad.autograd.grad_mode import no_grad
 from gpugrad.nn.modules.hooks import NO_HOOKS
-from gpugrad.nn.parameter import Parameter
+from gpugrad.nn.parameter import Parameter, is_lazy
 
 EXTRA_STATE = "_extra_state"
 
@@ -37,12 +37,12 @@ class Stateful:
     # Classes raise it when the names or meaning of what they save change; saved as metadata.
     _version: int = 1
 
-    _state_dict_pre_hooks: Mapping[int, Any] = NO_HOOKS
-    _state_dict_hooks: Mapping[int, Any] = NO_HOOKS
-    _public_state_dict_hooks: Mapping[int, Any] = NO_HOOKS
-    _load_state_dict_pre_hooks: Mapping[int, Any] = NO_HOOKS
-    _load_pre_hooks_with_module: Mapping[int, Any] = NO_HOOKS
-    _load_state_dict_post_hooks: Mapping[int, Any] = NO_HOOKS
+    _state_dict_pre_hooks: dict[int, Any] = NO_HOOKS
+    _state_dict_hooks: dict[int, Any] = NO_HOOKS
+    _public_state_dict_hooks: dict[int, Any] = NO_HOOKS
+    _load_state_dict_pre_hooks: dict[int, Any] = NO_HOOKS
+    _load_pre_hooks_with_module: dict[int, Any] = NO_HOOKS
+    _load_state_dict_post_hooks: dict[int, Any] = NO_HOOKS
 
     _parameters: dict[str, Parameter | None]
     _buffers: dict[str, Tensor | None]
@@ -196,8 +196,18 @@ class Stateful:
         if not isinstance(new, Tensor):
             return (f'While copying the parameter named "{key}", expected torch.Tensor or '
                     f"Tensor-like object from checkpoint but received {type(new)}")
+        if is_lazy(mine):
+            if assign:
+                setattr(self, name, new)
+            return None
         if mine.ndim == 0 and new.ndim == 1 and len(new) == 1:
             new = new[0]              # what PyTorch 0.3 saved in place of numbers
+        if mine.is_meta and not new.is_meta and not assign:
+            warnings.warn(f"for {key}: copying from a non-meta parameter in the checkpoint to a "
+                          "meta parameter in the current model, which is a no-op. (Did you mean to "
+                          "pass `assign=True` to assign items in the state dictionary to their "
+                          "corresponding key in the module instead of copying them in place?)",
+                          stacklevel=2)
         if new.shape != mine.shape:
             return (f"size mismatch for {key}: copying a param with shape {new.shape} from "
                     f"checkpoint, the shape in current model is {mine.shape}.")

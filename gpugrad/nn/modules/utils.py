@@ -1,4 +1,4 @@
-"""Sizes given as one number or as one for each dim."""
+"""Arguments of layers: sizes as one number or as one for each dim; device and dtype."""
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
@@ -22,3 +22,19 @@ _quadruple = _ntuple(4, "_quadruple")
 def _reverse_repeat_tuple(t: Iterable[int], n: int) -> tuple[int, ...]:
     """Each number n times, the last dim first: the order that pad() takes."""
     return tuple(x for x in reversed(tuple(t)) for _ in range(n))
+
+
+def factory_kwargs(kwargs: dict[str, Any] | None) -> dict[str, Any]:
+    """device, dtype and memory_format out of keywords, or out of a dict among them of that name."""
+    if kwargs is None:
+        return {}
+    simple = {"device", "dtype", "memory_format"}
+    unknown = kwargs.keys() - simple - {"factory_kwargs"}
+    if unknown:
+        raise TypeError(f"unexpected kwargs {unknown}")
+    out = dict(kwargs.get("factory_kwargs", {}))
+    for name in simple & kwargs.keys():
+        if name in out:
+            raise TypeError(f"{name} specified twice, in **kwargs and in factory_kwargs")
+        out[name] = kwargs[name]
+    return out
