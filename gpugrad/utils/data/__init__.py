@@ -13,6 +13,7 @@ from gpugrad.utils.data.dataset import StackDataset as StackDataset
 from gpugrad.utils.data.dataset import Subset as Subset
 from gpugrad.utils.data.dataset import TensorDataset as TensorDataset
 from gpugrad.utils.data.dataset import random_split as random_split
+from gpugrad.utils.data.distributed import DistributedSampler as DistributedSampler
 from gpugrad.utils.data.sampler import BatchSampler as BatchSampler
 from gpugrad.utils.data.sampler import RandomSampler as RandomSampler
 from gpugrad.utils.data.sampler import Sampler as Sampler
