@@ -260,44 +260,54 @@ record("sample_grad_weight", lambda g, x, at: adjoint(
 # Attention ---------------------------------------------------------------------------------------
 
 
-def weights_of(q: Array, k: Array, mask: Any, causal: bool, scale: float) -> Array:
-    s = np.einsum("bhle,bhse->bhls", q, k) * scale
+def scores_of(q: Array, k: Array, mask: Any, causal: bool, scale: float) -> Array:
+    s = np.einsum("bhle,bhse->bhls", q, np.repeat(k, q.shape[1] // k.shape[1], 1)) * scale
     if causal:
-        mask = np.tril(np.ones(s.shape[2:], bool))
+        s = np.where(np.tril(np.ones(s.shape[2:], bool)), s, -np.inf)
     if mask is not None:
         s = np.where(mask, s, -np.inf) if mask.dtype == bool else s + mask
-    top = s.max(-1, keepdims=True)
-    e = np.exp(s - np.where(top == -np.inf, 0, top))
-    total = e.sum(-1, keepdims=True)
-    return e / np.where(total == 0, 1, total)
+    return s
 
 
 def attended(q: Array, k: Array, v: Array, mask: Any = None, *, causal: bool,
-             scale: float) -> Array:
-    return weights_of(q, k, mask, causal, scale) @ v
+             scale: float) -> Any:
+    s = scores_of(q, k, mask, causal, scale)
+    top = s.max(-1, keepdims=True)
+    e = np.exp(s - np.where(top == -np.inf, 0, top))
+    total = e.sum(-1, keepdims=True)
+    out = e / np.where(total == 0, 1, total) @ np.repeat(v, q.shape[1] // v.shape[1], 1)
+    return out, np.where(total == 0, np.inf, top + np.log(np.where(total == 0, 1, total)))[..., 0]
 
 
-def attention_gradients(g: Array, q: Array, k: Array, v: Array, mask: Any = None, *, causal: bool,
-                        scale: float) -> Any:
-    p = weights_of(q, k, mask, causal, scale)
-    d = g @ v.swapaxes(2, 3)
-    d = p * (d - (p * d).sum(-1, keepdims=True)) * scale
-    return d @ k, d.swapaxes(2, 3) @ q, p.swapaxes(2, 3) @ g
+def attention_gradients(g: Array, q: Array, k: Array, v: Array, out: Array, lse: Array,
+                        mask: Any = None, *, causal: bool, scale: float) -> Any:
+    (n, h), (_, shared, s, e) = q.shape[:2], k.shape
+    p = np.exp(scores_of(q, k, mask, causal, scale) - lse[..., None])
+    d = g @ np.repeat(v, h // shared, 1).swapaxes(2, 3)
+    d = p * (d - (g * out).sum(-1, keepdims=True)) * scale
+    return (d @ np.repeat(k, h // shared, 1),
+            (d.swapaxes(2, 3) @ q).reshape(n, shared, -1, s, e).sum(2),
+            (p.swapaxes(2, 3) @ g).reshape(n, shared, -1, s, v.shape[3]).sum(2))
 
 
 SEEN = np.array([[True, False, True, True], [False] * 4, [False, True, False, True]])
+SEEN_BY_SOME = np.array([[True, False, True, True], [False, False, False, True],
+                         [False, True, False, True]])
 record("attention", attended, lambda d: [
     case(d.real(1, 2, 3, 2), d.real(1, 2, 4, 2), d.real(1, 2, 4, 3), causal=False, scale=0.7),
-    case(d.real(2, 1, 3, 2), d.real(2, 1, 4, 2), d.real(2, 1, 4, 1), causal=True, scale=0.5),
-    case(d.real(1, 2, 3, 2), d.real(1, 2, 4, 2), d.real(1, 2, 4, 2), SEEN[None, None],
+    case(d.real(2, 2, 3, 2), d.real(2, 1, 4, 2), d.real(2, 1, 4, 1), causal=True, scale=0.5),
+    case(d.real(1, 4, 2, 2), d.real(1, 2, 4, 2), d.real(1, 2, 4, 1), d.real(1, 1, 2, 4),
+         causal=False, scale=0.5),
+    case(d.real(1, 2, 3, 2), d.real(1, 2, 4, 2), d.real(1, 2, 4, 2), SEEN_BY_SOME[None, None],
          causal=False, scale=0.5)], tolerance=1e-2)
 record("attention_backward", attention_gradients, lambda d: [
     case(d.real(1, 2, 3, 3), d.real(1, 2, 3, 2), d.real(1, 2, 4, 2), d.real(1, 2, 4, 3),
-         causal=False, scale=0.7),
-    case(d.real(1, 1, 3, 1), d.real(1, 1, 3, 2), d.real(1, 1, 4, 2), d.real(1, 1, 4, 1),
-         causal=True, scale=0.5),
+         d.real(1, 2, 3, 3), d.real(1, 2, 3), causal=False, scale=0.7),
+    case(d.real(1, 2, 3, 1), d.real(1, 2, 3, 2), d.real(1, 1, 4, 2), d.real(1, 1, 4, 1),
+         d.real(1, 2, 3, 1), d.real(1, 2, 3), causal=True, scale=0.5),
     case(d.real(1, 2, 3, 2), d.real(1, 2, 3, 2), d.real(1, 2, 4, 2), d.real(1, 2, 4, 2),
-         SEEN[None, None], causal=False, scale=0.5)], tolerance=2e-2)
+         d.real(1, 2, 3, 2), d.real(1, 2, 3), SEEN[None, None], causal=False, scale=0.5)],
+    tolerance=2e-2)
 
 # Bags --------------------------------------------------------------------------------------------
 

@@ -9,7 +9,8 @@ from op_db import Array, Case, Draw, bad, case, record
 
 # Ops on float32 and float64 alone: LAPACK has no half precision.
 PRECISE = {"inv", "solve", "solve_triangular", "lu_factor", "det", "cofactors", "slogdet",
-           "cholesky", "qr", "geqrf", "eigh", "eig", "svd", "pinv", "matrix_exp"}
+           "ldl_factor", "ldl_solve", "cholesky", "qr", "geqrf", "eigh", "eig", "svd", "pinv",
+           "matrix_exp"}
 # Those whose argument must be Hermitian: differences are taken of the symmetric part.
 HERMITIAN = {"cholesky", "eigh"}
 
@@ -153,6 +154,39 @@ def lu_factor(a: Array, pivot: bool = True) -> Any:
 record("lu_factor", lu_factor, lambda d: [
     case(d.real(3, 3)), case(d.real(2, 3, 3)), case(d.real(4, 2)), case(d.real(2, 4)),
     case(d.real(0, 2, 2))])
+
+
+
+def without_pivoting(a: Array) -> Any:
+    """LD, for matrices whose diagonal is large enough."""
+    ld = np.tril(a)
+    for j in range(a.shape[-1]):
+        column = ld[..., j + 1:, j].copy()
+        ld[..., j + 1:, j] /= ld[..., j, j, None]
+        ld[..., j + 1:, j + 1:] -= np.tril(ld[..., j + 1:, j, None] * column[..., None, :])
+    return ld
+
+
+def ldl_factor(a: Array, hermitian: bool) -> Any:
+    rows = np.arange(1, a.shape[-1] + 1, dtype=np.int32)
+    return (without_pivoting(a), np.broadcast_to(rows, a.shape[:-1]),
+            np.zeros(a.shape[:-2], np.int32))
+
+
+def ldl_solve(ld: Array, pivots: Array, b: Array, hermitian: bool) -> Array:
+    lower = np.tril(ld, -1) + np.eye(ld.shape[-1])
+    return np.linalg.solve(lower * ld.diagonal(0, -2, -1)[..., None, :] @ mT(lower), b)
+
+
+def ones_before(*shape: int) -> Array:
+    return np.broadcast_to(np.arange(1, shape[-1] + 1, dtype=np.int32), shape).copy()
+
+
+record("ldl_factor", ldl_factor, lambda d: [
+    case(definite(d, *shape), hermitian=False) for shape in ((3, 3), (2, 2, 2), (1, 1), (0, 0))])
+record("ldl_solve", ldl_solve, lambda d: [
+    case(without_pivoting(definite(d, 3, 3)), ones_before(3), d.real(3, 2), hermitian=False),
+    case(without_pivoting(definite(d, 2, 2, 2)), ones_before(2, 2), d.real(2, 1), hermitian=True)])
 
 # Determinants ------------------------------------------------------------------------------------
 

@@ -211,7 +211,7 @@ def test_default_device_is_used():
     (lambda: torch.zeros(2, 3.0), TypeError, "at pos 2 with error .*but got float"),
     (lambda: torch.zeros((2,), 3), TypeError, "takes 1 positional argument but 2 were given"),
     (lambda: torch.zeros(2**62, 2**62), RuntimeError, "Storage size calculation overflowed"),
-    (lambda: torch.zeros(2, layout=3), NotImplementedError, "strided"),
+    (lambda: torch.zeros(2, layout=3), TypeError, "layout"),
     (lambda: torch.ones(2, dtype=torch.int32, requires_grad=True), RuntimeError, "floating point"),
     (lambda: torch.full(2, 3), TypeError, "must be tuple of ints, not int"),
     (lambda: torch.full((2,), "a"), TypeError, "must be Number, not str"),

@@ -1,6 +1,7 @@
 """nn.functional's array side on each device: what PyTorch isn't needed for to know."""
 from __future__ import annotations
 
+import itertools
 import math
 from functools import partial
 from typing import Any
@@ -110,11 +111,74 @@ def test_unpooling_puts_maxima_back() -> None:
         assert int((back != 0).sum()) == values.numel()
 
 
-def test_fractional_pooling_is_refused() -> None:
-    with pytest.raises(NotImplementedError, match="adaptive_max_pool2d"):
-        F.fractional_max_pool2d(real(1, 1, 4, 4), 2, output_size=2)
-    with pytest.raises(NotImplementedError, match="adaptive_max_pool3d"):
-        nn.FractionalMaxPool3d(2, output_size=2)
+@pytest.mark.parametrize("n", [2, 3])
+def test_fractional_pooling_is_the_maxima_of_windows(n: int) -> None:
+    pool = (F.fractional_max_pool2d, F.fractional_max_pool3d)[n - 2]
+    x, samples = real(2, 3, *[6] * n), torch.tensor(np.random.default_rng(1).random((2, 3, n)))
+    values, at = pool(x, 2, output_size=3, return_indices=True, _random_samples=samples)
+    order = slice(None, None, -1 if n == 2 else 1)             # of two numbers the first is x's
+    begins = [[[int((i + u) * 2) - int(u * 2) for i in range(2)] + [4] for u in numbers[order]]
+              for numbers in host(samples).reshape(6, n)]
+    planes = host(x).reshape(6, *[6] * n)
+    want = np.array([[plane[tuple(slice(b, b + 2) for b in corner)].max()
+                      for corner in itertools.product(*dims)]
+                     for plane, dims in zip(planes, begins)])
+    np.testing.assert_array_equal(host(values).reshape(6, -1), want)
+    np.testing.assert_array_equal(
+        np.take_along_axis(planes.reshape(6, -1), host(at).reshape(6, -1), 1), want)
+    assert gradcheck(partial(pool, kernel_size=2, output_size=3, _random_samples=samples),
+                     real(2, 3, *[6] * n, grad=True))
+
+
+def test_fractional_pooling_draws() -> None:
+    torch.manual_seed(0)
+    x = real(1, 2, 9, 9)
+    a, b = (nn.FractionalMaxPool2d(2, output_ratio=0.5)(x) for _ in range(2))
+    assert a.shape == (1, 2, 4, 4) and not torch.equal(a, b)
+    assert nn.FractionalMaxPool3d(2, 1)(real(2, 3, 3, 3)).shape == (2, 1, 1, 1)
+    with pytest.raises(ValueError, match="requires specifying either"):
+        nn.FractionalMaxPool2d(2)
+    with pytest.raises(ValueError, match="only one of"):
+        nn.FractionalMaxPool2d(2, 2, 0.5)
+    with pytest.raises(ValueError, match="between 0 and 1"):
+        nn.FractionalMaxPool3d(2, output_ratio=1.5)
+    with pytest.raises(RuntimeError, match="don't fit an input"):
+        F.fractional_max_pool2d(x, 9, 2)
+
+
+def test_embedding_bags_end_with_the_last_offset() -> None:
+    table, ends = real(5, 2), torch.tensor([0, 2, 3])
+    found = F.embedding_bag(torch.tensor([0, 1, 2, 3]), table, ends, mode="mean",
+                            include_last_offset=True)
+    close(found, torch.stack([(table[0] + table[1]) / 2, table[2]]))
+
+
+def test_convolution_of_no_channels_is_the_bias() -> None:
+    bias = real(4, grad=True)
+    y = F.conv2d(real(2, 0, 5, 5), real(4, 0, 3, 3), bias)
+    assert y.shape == (2, 4, 3, 3)
+    y.sum().backward()
+    assert bias.grad.tolist() == [18] * 4
+
+
+@pytest.mark.parametrize("call", [
+    lambda: F.conv2d([1.0], real(1, 1, 1, 1)), lambda: F.embedding([1], real(2, 2)),
+    lambda: F.conv1d(real(1, 1, 3), real(1, 1, 1), 1.5), lambda: F.max_pool2d(None, 2),
+    lambda: F.interpolate([1.0], 3), lambda: F.grid_sample(real(1, 1, 2, 2), [0.0])])
+def test_something_that_is_no_tensor(call: Any) -> None:
+    with pytest.raises(TypeError, match="must be Tensor, not"):
+        call()
+
+
+@pytest.mark.parametrize("call", [
+    lambda x: F.avg_pool2d(x.int(), 2), lambda x: F.adaptive_avg_pool2d(x.long(), 2),
+    lambda x: F.adaptive_max_pool2d(x.long(), 2), lambda x: F.max_pool2d(x.bool(), 2),
+    lambda x: F.max_pool3d(x.bool(), 2), lambda x: F.avg_pool3d(x.int(), 2),
+    lambda x: F.max_unpool2d(x.long(), x.long(), 2),
+    lambda x: F.fractional_max_pool2d(x.long(), 2, 2)])
+def test_dtypes_that_are_refused(call: Any) -> None:
+    with pytest.raises(NotImplementedError, match="convert the input"):
+        call(real(1, 2, 4, 4))
 
 
 def test_lp_pooling_of_infinite_order_is_the_largest() -> None:

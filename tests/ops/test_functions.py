@@ -72,7 +72,7 @@ def test_deprecated_keys_warn_as_in_pytorch() -> None:
     (1.0, IndexError, "only integers, slices"),
     (slice(None, None, -1), ValueError, "step must be greater than zero"),
     (torch.tensor([0.5]), IndexError, "tensors used as indices must be long, int, byte or bool"),
-    ((Ellipsis, Ellipsis), IndexError, "single ellipsis")])
+    ((Ellipsis, Ellipsis, 0), IndexError, "single ellipsis")])
 @pytest.mark.cpu_only
 def test_bad_keys(key: Any, error: type[Exception], text: str) -> None:
     for use in (lambda x: x[key], lambda x: x.__setitem__(key, 0)):

@@ -23,10 +23,13 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import op_db_activation
 import op_db_fft
 import op_db_functional
+import op_db_implicit
 import op_db_linalg
 import op_db_loss
+import op_db_losses2
 import op_db_network
 import op_db_pointwise
+import op_db_recurrent
 import op_db_reduction
 import op_db_shape
 import op_db_sort
@@ -35,9 +38,10 @@ from op_db import RECORDS, Case, Record
 SPECS = load()
 
 # importing them makes the records
-assert all(m.record for m in (op_db_activation, op_db_fft, op_db_functional, op_db_linalg,
-                              op_db_loss, op_db_network, op_db_pointwise, op_db_reduction,
-                              op_db_shape, op_db_sort))
+assert all(m.record for m in (op_db_activation, op_db_fft, op_db_functional, op_db_implicit,
+                              op_db_linalg, op_db_loss, op_db_losses2, op_db_network,
+                              op_db_pointwise, op_db_recurrent, op_db_reduction, op_db_shape,
+                              op_db_sort))
 
 ALL = sorted(RECORDS)
 DIFFERENTIABLE = [n for n in ALL if SPECS[n].diff and n not in op_db_pointwise.UNDEFINED]
@@ -146,6 +150,8 @@ def is_writable(t: Tensor) -> bool:
 
 def function_of(name: str, case: Case) -> Callable[..., Any]:
     """The op as a function whose derivatives are those of differences."""
+    if name in op_db_losses2.OF_LOG_SOFTMAX:
+        return lambda a, *rest: call(name, (T.log_softmax(a, dim=2), *rest), case)
     if name not in op_db_linalg.HERMITIAN:
         return partial(flat_call, name, case)
     return lambda a: call(name, ((a + a.mH) / 2,), case)

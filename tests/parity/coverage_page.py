@@ -64,7 +64,7 @@ def page() -> str:
         f"The functions and classes with a documentation of PyTorch {version}, by "
         "`tests/parity/coverage_page.py`,", "which a test holds this page to. That a name is here "
         "says nothing about arguments that are refused:",
-        "[pytorch-differences.md](pytorch-differences.md) does.", "",
+        "[differences.md](differences.md) does.", "",
         "| | here | in PyTorch |", "|---|---:|---:|", *tables, "", *lists]).rstrip() + "\n"
 
 

@@ -434,10 +434,11 @@ ANY_ARGUMENTS = {"Sigmoid", "Tanh", "LogSigmoid", "Softsign", "Tanhshrink", "Sof
 
 
 def parameters(fn):
-    return [(p.name, p.default, p.kind) for p in inspect.signature(fn).parameters.values()]
+    return [(p.name, getattr(p.default, "__name__", p.default), p.kind)     # functions by name
+            for p in inspect.signature(fn).parameters.values()]
 
 
-@pytest.mark.parametrize("name", LAYERS)
+@pytest.mark.parametrize("name", [n for n in LAYERS if not n.startswith("Uninit")])
 def test_constructor_signature(name):
     if name in ("Parameter", "Buffer"):
         assert parameters(getattr(nn, name)) == parameters(getattr(torch.nn, name))

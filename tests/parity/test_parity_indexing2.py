@@ -244,7 +244,7 @@ t.broadcast_tensors(x * 1, v * 1)[1][0].mul_(2)
 BRACKETS = """
 # error: torch takes two ellipses and lists of floats; it refuses bools of NumPy, and NumPy numbers
 # and arrays as values; text: torch counts the dims of the indexed part
-x[..., ...]  #! error
+x[..., ...]
 x['a']
 x[[1.0]]  #! error
 x[[0.5, 1]]  #! error
@@ -329,7 +329,7 @@ x[-100:100]
 x[t.tensor([[0, 1], [1, 0]]), t.tensor([1, 2])]
 x[t.tensor([0, 1, 2]), t.tensor([0, 1])]
 x = x * 1; x['a'] = 1
-x = x * 1; x[..., ...] = 1  #! error
+x = x * 1; x[..., ...] = 1
 x = x * 1; x[0] = y[0].double(); r = x
 x = x * 1; x[k] = y[k].double(); r = x
 x = x * 1; x[k[:2]] = 3; r = x

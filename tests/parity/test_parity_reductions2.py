@@ -99,12 +99,12 @@ t.trapezoid(x, x, dx=2)  #! text
 t.trapezoid(i)
 t.trapezoid(b)
 t.trapezoid(s)  #! text
-t.trapezoid(e, dim=0)  #! grad_fn requires_grad
+t.trapezoid(e, dim=0)
 t.trapz(x, y)  #! grad_fn
 t.trapz(x, dx=2)  #! grad_fn
-t.cumulative_trapezoid(x)  #! grad_fn
+t.cumulative_trapezoid(x)
 t.cumulative_trapezoid(x, v)  #! grad_fn
-t.cumulative_trapezoid(A, dim=1, dx=3)  #! grad_fn
+t.cumulative_trapezoid(A, dim=1, dx=3)
 t.cumulative_trapezoid(i, dim=0)
 t.cumulative_trapezoid(b)
 t.gradient(x)
