@@ -184,6 +184,12 @@ class autocast:
         return run
 
 
+def deprecated(kind: str, name: str) -> None:
+    """Warn that torch.<kind>.amp.<name> is an older name."""
+    warnings.warn(f"`torch.{kind}.amp.{name}(args...)` is deprecated. Please use "
+                  f"`torch.amp.{name}('{kind}', args...)` instead.", FutureWarning, stacklevel=3)
+
+
 # Functions with gradients of their own ------------------------------------------------------------
 
 

@@ -154,3 +154,13 @@ def test_recurrent_layers_and_attention(device):
     with torch.autocast(device):
         assert nn.LSTM(4, 4).to(device)(x)[0].dtype is low(device)
         assert nn.MultiheadAttention(4, 2).to(device)(x, x, x)[0].dtype is low(device)
+
+
+@pytest.mark.parametrize("kind", ["cpu", "cuda"])
+def test_older_names(kind):
+    names = getattr(torch, kind).amp
+    with pytest.warns(FutureWarning, match=rf"Please use `torch\.amp\.autocast\('{kind}'"), \
+            names.autocast():
+        assert torch.is_autocast_enabled(kind) or not torch.cuda.is_available()
+    with pytest.warns(FutureWarning, match=rf"`torch\.{kind}\.amp\.GradScaler"):
+        assert isinstance(names.GradScaler(enabled=False), torch.amp.GradScaler)

@@ -30,3 +30,10 @@ def set_device(device: Any) -> None:
 
 def synchronize(device: Any = None) -> None:
     """Nothing: every operation has finished when it returns."""
+
+
+def __getattr__(name: str) -> Any:
+    if name == "amp":
+        from importlib import import_module
+        return import_module("gpugrad.cpu.amp")
+    raise AttributeError(f"module 'gpugrad.cpu' has no attribute '{name}'")
