@@ -95,6 +95,12 @@ _OF_PYTHON_TYPE = {builtins.float: float64, builtins.int: int64, builtins.bool: 
                    builtins.complex: complex128}
 
 
+def has_bfloat16() -> bool:
+    """Is the package ml_dtypes, which has bfloat16, installed?"""
+    from importlib.util import find_spec
+    return find_spec("ml_dtypes") is not None
+
+
 def _find_bfloat16() -> np.dtype[Any]:
     """The array dtype of bfloat16, which is that of the package ml_dtypes: imported here alone."""
     try:

@@ -31,7 +31,8 @@ LAYERS = {name: number for number, names in enumerate([
     ["optim"],
     ["utils"],
 ]) for name in names}
-TOP = len(LAYERS)        # gpugrad/__init__.py itself, which gathers them all
+TOP = len(LAYERS)        # gpugrad/__init__.py itself, which gathers them all; and its command line
+LAYERS |= {"command": TOP, "__main__": TOP}
 
 
 def module_name(path: Path) -> str:

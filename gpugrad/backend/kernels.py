@@ -177,14 +177,19 @@ class Kernels:
         wide = self._check(f"{file}.{name}", args)
         function = self._functions.get((file, name, dtype, wide))
         if function is None:
-            function = self._compiled(file, name, dtype, wide)
-            self._functions[file, name, dtype, wide] = function
+            function = self.prepare(file, name, dtype, wide)
         try:
             function(grid, block, args)
         except Exception as e:
             raise RuntimeError(
                 f"the CUDA kernel {file}.{name} could not be launched on {self.be.name} with grid "
                 f"{grid}, block {block} and ({', '.join(map(_described, args))}): {e}") from e
+
+    def prepare(self, file: str, name: str, dtype: Any, wide: bool = False) -> Any:
+        """Compile a kernel, and keep it for its launches."""
+        function = self._functions[file, name, dtype, wide] = \
+            self._compiled(file, name, dtype, wide)
+        return function
 
     def _check(self, kernel: str, args: tuple[Any, ...]) -> bool:
         """Raise for what a kernel would misread in silence. Returns whether an array is huge."""

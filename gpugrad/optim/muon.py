@@ -3,7 +3,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from importlib.util import find_spec
 from typing import Any
 
 from gpugrad import dtypes
@@ -93,7 +92,7 @@ def orthogonal(x: Tensor, coefficients: tuple[float, float, float], steps: int,
     if len(coefficients) != 3:
         raise ValueError("Coefficients must be a tuple of exactly 3 values")
     a, b, c = coefficients
-    out = x.to(dtypes.bfloat16 if find_spec("ml_dtypes") else dtypes.float32)
+    out = x.to(dtypes.bfloat16 if dtypes.has_bfloat16() else dtypes.float32)
     tall = x.shape[0] > x.shape[1]
     if tall:
         out = out.t()

@@ -1,0 +1,1 @@
+"""The command line, ``python -m gpugrad``: a file for each command."""

@@ -1,0 +1,178 @@
+"""``inspect`` and ``convert``: checkpoints of PyTorch's, safetensors, and NumPy's .npz."""
+from __future__ import annotations
+
+import json
+import sys
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+import gpugrad
+from gpugrad._tensor import Tensor
+from gpugrad.command.line import fail
+
+PICKLED = (".pt", ".pth", ".bin", ".ckpt")
+FORMATS = (*PICKLED, ".safetensors", ".npz")
+
+
+class Entry(NamedTuple):
+    """A tensor in a file."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    bytes: int
+
+
+class Unusable(Exception):
+    """Why a file can't be used."""
+
+
+def _format(path: Path) -> str:
+    if path.suffix not in FORMATS:
+        raise Unusable(f"{path}: the ending must be one of {', '.join(FORMATS)}")
+    return ".pt" if path.suffix in PICKLED else path.suffix
+
+
+def _tensors(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+    """All tensors in nested dicts and sequences, by the path that leads to them."""
+    if isinstance(value, Tensor):
+        yield name or "tensor", value
+    elif isinstance(value, dict):
+        for k, v in value.items():
+            yield from _tensors(v, f"{name}.{k}" if name else str(k))
+    elif isinstance(value, list | tuple):
+        for i, v in enumerate(value):
+            yield from _tensors(v, f"{name}.{i}" if name else str(i))
+
+
+# Listing ------------------------------------------------------------------------------------------
+
+
+def _listed(path: Path) -> list[Entry]:
+    kind = _format(path)
+    if kind == ".npz":
+        return list(_listed_npz(path))
+    if kind == ".safetensors":
+        from gpugrad.utils import safetensors
+        with safetensors.safe_open(path, framework="pt") as file:
+            return [_entry(name, file.get_slice(name)) for name in file.keys()]
+    held = gpugrad.load(path, map_location="meta", weights_only=True)
+    return [Entry(name, str(t.dtype).removeprefix("torch."), tuple(t.shape),
+                  t.numel() * t.element_size()) for name, t in _tensors(held)]
+
+
+def _entry(name: str, part: Any) -> Entry:
+    shape = tuple(part.get_shape())
+    dtype = part.dtype
+    return Entry(name, str(dtype).removeprefix("torch."), shape,
+                 int(np.prod(shape, dtype=np.int64)) * dtype.itemsize)
+
+
+def _listed_npz(path: Path) -> Iterator[Entry]:
+    """The arrays' headers alone are read."""
+    with zipfile.ZipFile(path) as archive:
+        for item in archive.infolist():
+            with archive.open(item) as file:
+                version = np.lib.format.read_magic(file)
+                read = {(1, 0): np.lib.format.read_array_header_1_0,
+                        (2, 0): np.lib.format.read_array_header_2_0}.get(version)
+                if read is None:
+                    raise Unusable(f"{path}: {item.filename} has NumPy's format {version}, which "
+                                   "is not for numbers")
+                shape, _, dtype = read(file)
+            yield Entry(item.filename.removesuffix(".npy"), dtype.name, shape,
+                        int(np.prod(shape, dtype=np.int64)) * dtype.itemsize)
+
+
+def _size(n: float) -> str:
+    for unit in ("B", "KB", "MB"):
+        if n < 1000:
+            return f"{n:.0f} {unit}" if unit == "B" else f"{n:.1f} {unit}"
+        n /= 1000
+    return f"{n:.2f} GB"
+
+
+def inspect(options: Any) -> int:
+    """Print names, shapes, dtypes and sizes of a file's tensors."""
+    path = Path(options.file)
+    try:
+        entries = _checked(path, _listed)
+    except Unusable as e:
+        return fail(str(e))
+    if options.json:
+        json.dump([{**e._asdict(), "shape": list(e.shape)} for e in entries], sys.stdout, indent=2)
+        print()
+        return 0
+    rows = [(e.name, e.dtype, "x".join(map(str, e.shape)) or "()", _size(e.bytes)) for e in entries]
+    widths = [max([len(row[i]) for row in rows], default=0) for i in range(4)]
+    for name, dtype, shape, size in rows:
+        print(f"{name:<{widths[0]}}  {dtype:<{widths[1]}}  {shape:>{widths[2]}}  "
+              f"{size:>{widths[3]}}")
+    count = sum(int(np.prod(e.shape, dtype=np.int64)) for e in entries)
+    print(f"{len(entries)} tensors, {count:,} elements, {_size(sum(e.bytes for e in entries))}; "
+          f"the file has {_size(path.stat().st_size)}")
+    return 0
+
+
+def _checked(path: Path, read: Any) -> Any:
+    """What a reader returns; Unusable, with a reason, for whatever it raises."""
+    if not path.is_file():
+        raise Unusable(f"there is no file {path}")
+    try:
+        return read(path)
+    except Unusable:
+        raise
+    except Exception as e:
+        raise Unusable(f"{path} can't be read: {str(e).splitlines()[0] if str(e) else e!r}") from e
+
+
+# Converting ---------------------------------------------------------------------------------------
+
+
+def _flat(path: Path) -> dict[str, Tensor]:
+    """A file's tensors by name."""
+    kind = _format(path)
+    if kind == ".npz":
+        with np.load(path, allow_pickle=False) as arrays:
+            return {name: gpugrad.from_numpy(arrays[name]) for name in arrays.files}
+    if kind == ".safetensors":
+        from gpugrad.utils import safetensors
+        loaded: dict[str, Tensor] = safetensors.load_file(path)
+        return loaded
+    return dict(_tensors(gpugrad.load(path, map_location="cpu", weights_only=True)))
+
+
+def _write(tensors: dict[str, Tensor], path: Path) -> None:
+    kind = _format(path)
+    if kind == ".safetensors":
+        from gpugrad.utils import safetensors
+        safetensors.save_file({k: t.contiguous() for k, t in tensors.items()}, path)
+    elif kind == ".npz":
+        low = [k for k, t in tensors.items() if t.dtype is gpugrad.bfloat16]
+        if low:
+            raise Unusable(f"{path}: NumPy's files have no bfloat16, which {low[0]!r} is; convert "
+                           "to .pt or .safetensors")
+        np.savez(path, **{k: t.detach().numpy() for k, t in tensors.items()})  # type: ignore[arg-type]
+    else:
+        gpugrad.save(tensors, path)
+
+
+def convert(options: Any) -> int:
+    """Write the tensors of one file to another, in the format that its ending says."""
+    source, target = Path(options.source), Path(options.target)
+    try:
+        _format(target)
+        if target.exists() and not options.force:
+            raise Unusable(f"{target} exists: say --force to write over it")
+        tensors = _checked(source, _flat)
+        _write(tensors, target)
+    except Unusable as e:
+        return fail(str(e))
+    except (OSError, RuntimeError) as e:
+        return fail(f"{target} can't be written: {e}")
+    print(f"{len(tensors)} tensors written to {target}, {_size(target.stat().st_size)}")
+    return 0
