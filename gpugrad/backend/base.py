@@ -42,6 +42,19 @@ class Zeros(dict[Any, Any]):
         return a
 
 
+class LowerBounds(dict[Any, Any]):
+    """``be.least[dtype]``: 0, for dtypes of numbers that are above or below it; else TypeError."""
+
+    def __init__(self, be: Backend) -> None:
+        self.be = be
+
+    def __missing__(self, dtype: Any) -> Any:
+        if dtype.kind in "bc":
+            raise TypeError(f"{dtype} has no order")
+        a = self[dtype] = self.be.zero[dtype]
+        return a
+
+
 class Backend:
     """The contract, in NumPy's words; a device overrides what it has better ways for."""
 
@@ -64,7 +77,7 @@ class Backend:
         self.device, self.name = d, str(d)
         # Read by every op: CPython finds an attribute of the object faster than one of its class.
         self.index, self.ndarray = self.index, self.ndarray
-        self.number, self.zero = Numbers(self), Zeros(self)
+        self.number, self.zero, self.least = Numbers(self), Zeros(self), LowerBounds(self)
         self._scratch = threading.local()
 
     # Memory --------------------------------------------------------------------------------------

@@ -36,7 +36,7 @@ def _functions() -> Iterator[tuple[str, Program, tuple[tuple[int, ...], ...]]]:
     yield "softmax", lambda t: F.softmax(t[0], -1) * F.log_softmax(t[0], 0), ((11, 70),)
     yield "cross entropy", lambda t: F.cross_entropy(
         t[0], torch.arange(9, device=t[0].device) % 5, label_smoothing=0.1), ((9, 5),)
-    yield "attention", lambda t: F.scaled_dot_product_attention(*t, is_causal=True), \
+    yield "attention", lambda t: F.scaled_dot_product_attention(t[0], t[1], t[2], is_causal=True), \
         ((2, 3, 19, 8),) * 3
     yield "sums", lambda t: t[0].sum(1) + t[0].mean(1) + t[0].var(1) + t[0].logsumexp(1), \
         ((6, 301),)

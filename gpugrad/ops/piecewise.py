@@ -24,10 +24,13 @@ def choose(be, mask, a, b):
 class relu:
     """max(x, 0). The gradient at 0 is 0."""
     def forward(be, x):
-        if x.dtype.kind in "bc":
-            raise RuntimeError("Boolean inputs not supported for relu") if x.dtype.kind == "b" \
-                else NotImplementedError("clamp is not supported for complex types")
-        return be.xp.maximum(x, be.zero[x.dtype])
+        try:
+            least = be.least[x.dtype]
+        except TypeError:
+            if x.dtype.kind == "b":
+                raise RuntimeError("Boolean inputs not supported for relu") from None
+            raise NotImplementedError("clamp is not supported for complex types") from None
+        return be.xp.maximum(x, least)
     def cuda(be, x):
         return be.map("activation", "relu", x)
     def grad_x(o, g, result):
