@@ -11,21 +11,16 @@ struct Sgd {
 // Column 2, where with_momentum, has the momentum.
 extern "C" __global__ void sgd(Tensors t, Numbers<Sgd> numbers,
                                Scaler scaler, int climb, int with_momentum) {
-    if (skipped(scaler.found_inf)) return;
-    Chunk chunk = chunk_of_block(t);
-    Sgd n = numbers.of(chunk.k);
-    Acc scale = scale_of(scaler);
-    EACH_OF_CHUNK(i, chunk) {
-        Start s = start(t, chunk.k, i, n.decay, n.shrink, climb, scale);
+    step_each(t, numbers, scaler, climb, [&](Start s, const Sgd& n, int k, long long i) {
         Acc g = s.g;
         if (with_momentum) {
-            T* momentum = (T*) t.at[2][chunk.k] + i;
+            T* momentum = (T*) t.at[2][k] + i;
             Acc v = widen(*momentum) * n.momentum + g * n.share;
             *momentum = narrow(v);
             g = n.look != 0 ? g + v * n.look : v;
         }
-        ((T*) t.at[0][chunk.k])[i] = narrow(s.p - g * n.lr);
-    }
+        return s.p - g * n.lr;
+    });
 }
 
 // SGD counts no steps: column 0 isn't read.
@@ -46,18 +41,13 @@ struct Asgd {
 
 // Column 2 has the mean of p.
 extern "C" __global__ void asgd(Tensors t, Numbers<Asgd> numbers, Scaler scaler, int climb) {
-    if (skipped(scaler.found_inf)) return;
-    Chunk chunk = chunk_of_block(t);
-    Asgd n = numbers.of(chunk.k);
-    Acc scale = scale_of(scaler);
-    EACH_OF_CHUNK(i, chunk) {
-        Start s = start(t, chunk.k, i, n.decay, n.shrink, climb, scale);
+    step_each(t, numbers, scaler, climb, [&](Start s, const Asgd& n, int k, long long i) {
         Acc p = s.p * n.keep - s.g * n.eta;
-        T* average = (T*) t.at[2][chunk.k] + i;
+        T* average = (T*) t.at[2][k] + i;
         Acc mean = widen(*average);
         *average = narrow(n.mu == 1 ? p : mean + (p - mean) * n.mu);
-        ((T*) t.at[0][chunk.k])[i] = narrow(p);
-    }
+        return p;
+    });
 }
 
 // Columns 1 and 2: eta and mu. extra: lambd, look: alpha, momentum: t0.
@@ -81,13 +71,8 @@ struct Rprop {
 
 // Columns 2 and 3 have the last gradient and the size of the step.
 extern "C" __global__ void rprop(Tensors t, Numbers<Rprop> numbers, Scaler scaler, int climb) {
-    if (skipped(scaler.found_inf)) return;
-    Chunk chunk = chunk_of_block(t);
-    Rprop n = numbers.of(chunk.k);
-    Acc scale = scale_of(scaler);
-    EACH_OF_CHUNK(i, chunk) {
-        Start s = start(t, chunk.k, i, n.decay, n.shrink, climb, scale);
-        T *last = (T*) t.at[2][chunk.k] + i, *length = (T*) t.at[3][chunk.k] + i;
+    step_each(t, numbers, scaler, climb, [&](Start s, const Rprop& n, int k, long long i) {
+        T *last = (T*) t.at[2][k] + i, *length = (T*) t.at[3][k] + i;
         Acc both = s.g * widen(*last), size = widen(*length);
         if (both > 0) size *= n.kept;
         else if (both < 0) size *= n.turned;
@@ -97,8 +82,8 @@ extern "C" __global__ void rprop(Tensors t, Numbers<Rprop> numbers, Scaler scale
         *last = narrow(g);
         *length = narrow(size);
         Acc sign = g > 0 ? (Acc) 1 : g < 0 ? (Acc) -1 : g;       // 0 and NaN are themselves
-        ((T*) t.at[0][chunk.k])[i] = narrow(s.p - sign * size);
-    }
+        return s.p - sign * size;
+    });
 }
 
 // extra and look: the etas; beta1 and beta2: the least and the greatest step.

@@ -52,6 +52,21 @@ template <class N> struct Numbers {
     __device__ __forceinline__ N of(int k) const { return rows ? rows[k] : value; }
 };
 
+// The step of all elements: update(s, n, k, i) gives the new value of element i of tensor k, with n the
+// numbers of this tensor.
+template <class N, class F>
+__device__ __forceinline__ void step_each(const Tensors& t, const Numbers<N>& numbers, Scaler scaler,
+                                          int climb, F update) {
+    if (skipped(scaler.found_inf)) return;
+    Chunk chunk = chunk_of_block(t);
+    N n = numbers.of(chunk.k);
+    Acc scale = scale_of(scaler);
+    EACH_OF_CHUNK(i, chunk) {
+        Start s = start(t, chunk.k, i, n.decay, n.shrink, climb, scale);
+        ((T*) t.at[0][chunk.k])[i] = narrow(update(s, n, chunk.k, i));
+    }
+}
+
 // Numbers that the device works out ------------------------------------------------------------------
 
 // The options of a group, for the kernels that work numbers out. lr_at, if it isn't null, is where the

@@ -20,22 +20,17 @@ struct Adam {
 // Columns 2 and 3 have the means of g and g * g; 4, where amsgrad, the largest mean of g * g.
 extern "C" __global__ void adam(Tensors t, Numbers<Adam> numbers,
                                 Scaler scaler, int climb, int amsgrad) {
-    if (skipped(scaler.found_inf)) return;
-    Chunk chunk = chunk_of_block(t);
-    Adam n = numbers.of(chunk.k);
-    Acc scale = scale_of(scaler);
-    EACH_OF_CHUNK(i, chunk) {
-        Start s = start(t, chunk.k, i, n.decay, n.shrink, climb, scale);
-        Acc m = next_mean(t, 2, chunk.k, i, n.beta1, s.g * n.rest1);
-        Acc v = next_mean(t, 3, chunk.k, i, n.beta2, s.g * n.rest2 * s.g);
+    step_each(t, numbers, scaler, climb, [&](Start s, const Adam& n, int k, long long i) {
+        Acc m = next_mean(t, 2, k, i, n.beta1, s.g * n.rest1);
+        Acc v = next_mean(t, 3, k, i, n.beta2, s.g * n.rest2 * s.g);
         if (amsgrad) {
-            T* largest = (T*) t.at[4][chunk.k] + i;
+            T* largest = (T*) t.at[4][k] + i;
             Acc old = widen(*largest);
             v = old > v || old != old ? old : v;
             *largest = narrow(v);
         }
-        ((T*) t.at[0][chunk.k])[i] = narrow(s.p - m / (sqrt(v) + n.eps) * n.rate);
-    }
+        return s.p - m / (sqrt(v) + n.eps) * n.rate;
+    });
 }
 
 extern "C" __global__ void adam_numbers(Tensors t, Options o) {
@@ -59,19 +54,14 @@ struct Adamax {
 
 // Columns 2 and 3 have the mean of g and the largest fading abs(g).
 extern "C" __global__ void adamax(Tensors t, Numbers<Adamax> numbers, Scaler scaler, int climb) {
-    if (skipped(scaler.found_inf)) return;
-    Chunk chunk = chunk_of_block(t);
-    Adamax n = numbers.of(chunk.k);
-    Acc scale = scale_of(scaler);
-    EACH_OF_CHUNK(i, chunk) {
-        Start s = start(t, chunk.k, i, n.decay, n.shrink, climb, scale);
-        Acc m = next_mean(t, 2, chunk.k, i, n.beta1, s.g * n.rest1);
-        T* most = (T*) t.at[3][chunk.k] + i;
+    step_each(t, numbers, scaler, climb, [&](Start s, const Adamax& n, int k, long long i) {
+        Acc m = next_mean(t, 2, k, i, n.beta1, s.g * n.rest1);
+        T* most = (T*) t.at[3][k] + i;
         Acc old = widen(*most) * n.beta2, now = (s.g < 0 ? -s.g : s.g) + n.eps;
         Acc largest = old > now || old != old ? old : now;
         *most = narrow(largest);
-        ((T*) t.at[0][chunk.k])[i] = narrow(s.p - m / largest * n.rate);
-    }
+        return s.p - m / largest * n.rate;
+    });
 }
 
 extern "C" __global__ void adamax_numbers(Tensors t, Options o) {
@@ -93,17 +83,11 @@ struct Nadam {
 
 // Columns 2 and 3 have the means of g and g * g.
 extern "C" __global__ void nadam(Tensors t, Numbers<Nadam> numbers, Scaler scaler, int climb) {
-    if (skipped(scaler.found_inf)) return;
-    Chunk chunk = chunk_of_block(t);
-    Nadam n = numbers.of(chunk.k);
-    Acc scale = scale_of(scaler);
-    EACH_OF_CHUNK(i, chunk) {
-        Start s = start(t, chunk.k, i, n.decay, n.shrink, climb, scale);
-        Acc m = next_mean(t, 2, chunk.k, i, n.beta1, s.g * n.rest1);
-        Acc v = next_mean(t, 3, chunk.k, i, n.beta2, s.g * n.rest2 * s.g);
-        ((T*) t.at[0][chunk.k])[i] =
-            narrow(s.p - (s.g * n.rate + m * n.ahead) / (sqrt(v) + n.eps));
-    }
+    step_each(t, numbers, scaler, climb, [&](Start s, const Nadam& n, int k, long long i) {
+        Acc m = next_mean(t, 2, k, i, n.beta1, s.g * n.rest1);
+        Acc v = next_mean(t, 3, k, i, n.beta2, s.g * n.rest2 * s.g);
+        return s.p - (s.g * n.rate + m * n.ahead) / (sqrt(v) + n.eps);
+    });
 }
 
 // Column 1 has the product of all shares of the mean; momentum: their decay.
@@ -135,17 +119,12 @@ struct Radam {
 
 // Columns 2 and 3 have the means of g and g * g.
 extern "C" __global__ void radam(Tensors t, Numbers<Radam> numbers, Scaler scaler, int climb) {
-    if (skipped(scaler.found_inf)) return;
-    Chunk chunk = chunk_of_block(t);
-    Radam n = numbers.of(chunk.k);
-    Acc scale = scale_of(scaler);
-    EACH_OF_CHUNK(i, chunk) {
-        Start s = start(t, chunk.k, i, n.decay, n.shrink, climb, scale);
-        Acc m = next_mean(t, 2, chunk.k, i, n.beta1, s.g * n.rest1);
-        Acc v = next_mean(t, 3, chunk.k, i, n.beta2, s.g * n.rest2 * s.g);
+    step_each(t, numbers, scaler, climb, [&](Start s, const Radam& n, int k, long long i) {
+        Acc m = next_mean(t, 2, k, i, n.beta1, s.g * n.rest1);
+        Acc v = next_mean(t, 3, k, i, n.beta2, s.g * n.rest2 * s.g);
         Acc u = n.eps < 0 ? m : m / (sqrt(v) + n.eps);
-        ((T*) t.at[0][chunk.k])[i] = narrow(s.p - u * n.rate);
-    }
+        return s.p - u * n.rate;
+    });
 }
 
 extern "C" __global__ void radam_numbers(Tensors t, Options o) {

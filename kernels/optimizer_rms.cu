@@ -12,17 +12,12 @@ struct Rmsprop {
 // where centered.
 extern "C" __global__ void rmsprop(Tensors t, Numbers<Rmsprop> numbers, Scaler scaler, int climb,
                                    int with_momentum, int centered) {
-    if (skipped(scaler.found_inf)) return;
-    Chunk chunk = chunk_of_block(t);
-    Rmsprop n = numbers.of(chunk.k);
-    Acc scale = scale_of(scaler);
-    EACH_OF_CHUNK(i, chunk) {
-        Start s = start(t, chunk.k, i, n.decay, n.shrink, climb, scale);
-        T* square = (T*) t.at[2][chunk.k] + i;
+    step_each(t, numbers, scaler, climb, [&](Start s, const Rmsprop& n, int k, long long i) {
+        T* square = (T*) t.at[2][k] + i;
         Acc v = widen(*square) * n.alpha + s.g * n.rest * s.g;
         *square = narrow(v);
         if (centered) {
-            T* mean = (T*) t.at[with_momentum ? 4 : 3][chunk.k] + i;
+            T* mean = (T*) t.at[with_momentum ? 4 : 3][k] + i;
             Acc m = widen(*mean) * n.alpha + s.g * n.rest;
             *mean = narrow(m);
             v -= m * m;
@@ -30,12 +25,12 @@ extern "C" __global__ void rmsprop(Tensors t, Numbers<Rmsprop> numbers, Scaler s
         }
         Acc u = s.g / (sqrt(v) + n.eps);
         if (with_momentum) {
-            T* momentum = (T*) t.at[3][chunk.k] + i;
+            T* momentum = (T*) t.at[3][k] + i;
             u = widen(*momentum) * n.momentum + u;
             *momentum = narrow(u);
         }
-        ((T*) t.at[0][chunk.k])[i] = narrow(s.p - u * n.lr);
-    }
+        return s.p - u * n.lr;
+    });
 }
 
 // extra: alpha.
@@ -57,17 +52,12 @@ struct Adagrad {
 
 // Column 2 has the sum of g * g.
 extern "C" __global__ void adagrad(Tensors t, Numbers<Adagrad> numbers, Scaler scaler, int climb) {
-    if (skipped(scaler.found_inf)) return;
-    Chunk chunk = chunk_of_block(t);
-    Adagrad n = numbers.of(chunk.k);
-    Acc scale = scale_of(scaler);
-    EACH_OF_CHUNK(i, chunk) {
-        Start s = start(t, chunk.k, i, n.decay, n.shrink, climb, scale);
-        T* squares = (T*) t.at[2][chunk.k] + i;
+    step_each(t, numbers, scaler, climb, [&](Start s, const Adagrad& n, int k, long long i) {
+        T* squares = (T*) t.at[2][k] + i;
         Acc sum = widen(*squares) + s.g * s.g;
         *squares = narrow(sum);
-        ((T*) t.at[0][chunk.k])[i] = narrow(s.p - s.g / (sqrt(sum) + n.eps) * n.rate);
-    }
+        return s.p - s.g / (sqrt(sum) + n.eps) * n.rate;
+    });
 }
 
 // extra: how fast the learning rate falls.
@@ -90,19 +80,14 @@ struct Adadelta {
 
 // Columns 2 and 3 have the means of g * g and of the squared steps.
 extern "C" __global__ void adadelta(Tensors t, Numbers<Adadelta> numbers, Scaler scaler, int climb) {
-    if (skipped(scaler.found_inf)) return;
-    Chunk chunk = chunk_of_block(t);
-    Adadelta n = numbers.of(chunk.k);
-    Acc scale = scale_of(scaler);
-    EACH_OF_CHUNK(i, chunk) {
-        Start s = start(t, chunk.k, i, n.decay, n.shrink, climb, scale);
-        T *squares = (T*) t.at[2][chunk.k] + i, *steps = (T*) t.at[3][chunk.k] + i;
+    step_each(t, numbers, scaler, climb, [&](Start s, const Adadelta& n, int k, long long i) {
+        T *squares = (T*) t.at[2][k] + i, *steps = (T*) t.at[3][k] + i;
         Acc v = widen(*squares) * n.rho + s.g * n.rest * s.g, before = widen(*steps);
         *squares = narrow(v);
         Acc step = sqrt((before + n.eps) / (v + n.eps)) * s.g;
         *steps = narrow(before * n.rho + step * n.rest * step);
-        ((T*) t.at[0][chunk.k])[i] = narrow(s.p - step * n.lr);
-    }
+        return s.p - step * n.lr;
+    });
 }
 
 // extra: rho.
