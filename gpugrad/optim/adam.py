@@ -66,13 +66,8 @@ class Adam(Optimizer):
 
     def _update(self, xp: Any, p: Any, g: Any, state: list[Any], u: Any, n: list[Any]) -> None:
         m, v = state[:2]
-        b1, c1, b2, c2, eps, rate = n
-        m *= b1
-        m += xp.multiply(g, c1, out=u)
-        xp.multiply(g, c2, out=u)
-        u *= g
-        v *= b2
-        v += u
+        *shares, eps, rate = n
+        update_means(xp, m, v, g, u, *shares)
         if len(state) == 3:
             v = xp.maximum(state[2], v, out=state[2])
         xp.sqrt(v, out=u)
@@ -80,6 +75,17 @@ class Adam(Optimizer):
         xp.divide(m, u, out=u)
         u *= rate
         p -= u
+
+
+def update_means(xp: Any, m: Any, v: Any, g: Any, u: Any, b1: Any, c1: Any, b2: Any,
+                 c2: Any) -> None:
+    """The running means of g and of g * g: shares b1 and b2 are kept, c1 and c2 are new."""
+    m *= b1
+    m += xp.multiply(g, c1, out=u)
+    xp.multiply(g, c2, out=u)
+    u *= g
+    v *= b2
+    v += u
 
 
 def _check_kind(betas: tuple[Any, Any], foreach: bool) -> None:

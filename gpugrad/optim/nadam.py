@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from gpugrad.optim.adam import update_means
 from gpugrad.optim.optimizer import Optimizer, ParamsT
 from gpugrad.optim.options import check_betas, check_lr, check_positive, number
 
@@ -72,13 +73,8 @@ class NAdam(Optimizer):
 
     def _update(self, xp: Any, p: Any, g: Any, state: list[Any], u: Any, n: list[Any]) -> None:
         m, v = state
-        b1, c1, b2, c2, eps, rate, rate_of_mean = n
-        m *= b1
-        m += xp.multiply(g, c1, out=u)
-        xp.multiply(g, c2, out=u)
-        u *= g
-        v *= b2
-        v += u
+        *shares, eps, rate, rate_of_mean = n
+        update_means(xp, m, v, g, u, *shares)
         step = g * rate
         step += xp.multiply(m, rate_of_mean, out=u)
         xp.sqrt(v, out=u)

@@ -4,6 +4,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from gpugrad.optim.adam import update_means
 from gpugrad.optim.optimizer import Optimizer, ParamsT
 from gpugrad.optim.options import check_betas, check_lr, check_positive, number
 
@@ -55,13 +56,8 @@ class RAdam(Optimizer):
 
     def _update(self, xp: Any, p: Any, g: Any, state: list[Any], u: Any, n: list[Any]) -> None:
         m, v = state
-        b1, c1, b2, c2, eps, rate = n
-        m *= b1
-        m += xp.multiply(g, c1, out=u)
-        xp.multiply(g, c2, out=u)
-        u *= g
-        v *= b2
-        v += u
+        *shares, eps, rate = n
+        update_means(xp, m, v, g, u, *shares)
         if eps is None:
             xp.multiply(m, rate, out=u)
         else:
