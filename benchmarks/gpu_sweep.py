@@ -142,6 +142,30 @@ def drawn(device: str, dtype: Any) -> list[Any]:
     return [torch.tensor([even, repeated], device=device)]
 
 
+def counted(device: str, dtype: Any) -> list[Any]:
+    """The means of drawn counts and gamma numbers, and that a seed repeats them."""
+    right, n = [], 4000
+    for draw, mean in [
+            (lambda: torch.poisson(torch.full((n,), 5.0, device=device)), 5),
+            (lambda: torch.binomial(torch.full((n,), 20.0, device=device),
+                                    torch.full((n,), 0.25, device=device)), 5),
+            (lambda: torch._standard_gamma(torch.full((n,), 2.0, device=device)), 2)]:
+        torch.manual_seed(1)
+        x = draw()
+        torch.manual_seed(1)
+        right += [abs(x.mean().item() - mean) < 0.25, (draw() == x).all().item()]
+    return [torch.tensor(right, device=device)]
+
+
+def attended(device: str, dtype: Any) -> list[Any]:
+    """Attention with heads wider than 64."""
+    q, k, v = [numbers(i, 1, 2, n, 72, device=device, dtype=dtype).requires_grad_()
+               for i, n in enumerate((5, 9, 9))]
+    out = F.scaled_dot_product_attention(q, k, v)
+    out.backward(numbers(3, *out.shape, device=device, dtype=dtype))
+    return [out, q.grad, k.grad, v.grad]
+
+
 def unscaled(device: str, dtype: Any) -> list[Any]:
     grads = [numbers(i, n, device=device, dtype=dtype) for i, n in enumerate((5, 3000))]
     found = torch.zeros(1, device=device)
@@ -189,15 +213,25 @@ PROGRAMS: dict[str, Any] = {
         optim.Adam, lr=0.25, eps=0.125, amsgrad=True, weight_decay=0.125, capturable=True),
     "AdamW": trained(optim.AdamW, lr=0.25, eps=0.125),
     "RMSprop": trained(optim.RMSprop, lr=0.25, eps=0.125, momentum=0.5, centered=True),
+    "Adamax": trained(optim.Adamax, lr=0.25, eps=0.125),
+    "NAdam": trained(optim.NAdam, lr=0.25, eps=0.125),
+    "RAdam": trained(optim.RAdam, lr=0.25, eps=0.125),
+    "Adagrad": trained(optim.Adagrad, lr=0.25, eps=0.125),
+    "Adagrad on the device": trained(optim.Adagrad, lr=0.25, eps=0.125, fused=True),
+    "Adadelta": trained(optim.Adadelta, lr=0.25, eps=0.125),
+    "Rprop": trained(optim.Rprop, lr=0.25), "ASGD": trained(optim.ASGD, lr=0.25, t0=1),
     "clip_grad_norm_": clipped(lambda p: nn.utils.clip_grad_norm_(p, 1.0)),
     "clip_grad_value_": clipped(lambda p: nn.utils.clip_grad_value_(p, 0.5)),
     "cross_entropy": crossed(), "cross_entropy sum": crossed(reduction="sum"),
     "cross_entropy rows": crossed(reduction="none", label_smoothing=0.125),
     "cross_entropy of many": crossed(5000),
-    "dropout": dropped, "rand": drawn, "unscale": unscaled,
+    "attention": attended, "dropout": dropped, "rand": drawn, "counts": counted,
+    "unscale": unscaled,
     "graph": replayed,
     **{f"{make.__name__} on the device": trained(make, lr=0.25, capturable=True)
-       for make in (optim.AdamW, optim.RMSprop)},
+       for make in (optim.AdamW, optim.RMSprop, optim.Rprop, optim.ASGD)},
+    **{f"{make.__name__} on the device": trained(make, lr=0.25, eps=0.125, capturable=True)
+       for make in (optim.Adamax, optim.NAdam, optim.RAdam, optim.Adadelta)},
 }
 
 

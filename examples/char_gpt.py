@@ -28,10 +28,10 @@ from program import fail
 from progress import Bar
 
 FORMAT = "gpugrad char_gpt 1"
-DEFAULTS = {"steps": 1500, "every": 100, "seed": 1, "layers": 4, "heads": 4, "width": 128,
+DEFAULTS = {"steps": 2000, "every": 100, "seed": 1, "layers": 4, "heads": 4, "width": 128,
             "context": 128, "batch_size": 16, "lr": 0.002, "dropout": 0.0, "smoke": False}
-SMOKE = {"steps": 90, "every": 30, "layers": 2, "heads": 2, "width": 64, "context": 64,
-         "batch_size": 8, "lr": 0.004}
+SMOKE = {"steps": 200, "every": 50, "layers": 2, "heads": 2, "width": 32, "context": 64,
+         "batch_size": 16, "lr": 0.01}
 WARMUP = 0.05           # of all steps, in which the learning rate rises
 SAMPLE = 240            # characters of what it writes as it learns
 
@@ -127,6 +127,15 @@ class GPT(nn.Module):
         return torch.stack(found)
 
 
+def rate(step: int, steps: int) -> float:
+    """The share of --lr at a step: up in a line, then down half a cosine to a tenth."""
+    warmup = max(1, round(WARMUP * steps))
+    if step < warmup:
+        return (step + 1) / warmup
+    done = (step - warmup) / max(1, steps - warmup)
+    return 0.55 + 0.45 * math.cos(math.pi * min(done, 1.0))
+
+
 class Run:
     """A training run, between two steps. All of it but the text goes into a checkpoint."""
 
@@ -140,7 +149,8 @@ class Run:
         torch.manual_seed(settings["seed"])
         self.net = GPT(len(self.symbols), settings).to(device)
         self.optimizer = optim.AdamW(self._groups(), lr=settings["lr"], betas=(0.9, 0.99))
-        self.schedule = optim.lr_scheduler.LambdaLR(self.optimizer, self._rate)
+        self.schedule = optim.lr_scheduler.LambdaLR(
+            self.optimizer, lambda step: rate(step, settings["steps"]))
         self.step = 0
         self.loss_sum = torch.zeros((), device=device)      # of the steps since the last report
         self.history: list[dict[str, Any]] = []
@@ -150,15 +160,6 @@ class Run:
         parameters = list(self.net.parameters())
         return [{"params": [p for p in parameters if p.dim() > 1], "weight_decay": 0.1},
                 {"params": [p for p in parameters if p.dim() < 2], "weight_decay": 0.0}]
-
-    def _rate(self, step: int) -> float:
-        """The share of --lr at a step: up in a line, then down half a cosine to a tenth."""
-        steps = self.settings["steps"]
-        warmup = max(1, round(WARMUP * steps))
-        if step < warmup:
-            return (step + 1) / warmup
-        done = (step - warmup) / max(1, steps - warmup)
-        return 0.55 + 0.45 * math.cos(math.pi * min(done, 1.0))
 
     def windows(self, numbers: Any, starts: Any) -> tuple[Any, Any]:
         """Characters (n, context) from each start, and the characters that follow each."""
@@ -182,7 +183,8 @@ class Run:
 
         def describe() -> str:
             speed = (self.step - done) * size * self.net.context / (time.perf_counter() - began)
-            return f"loss {self.loss_sum.item() / (self.step - first):.4f}  {speed:,.0f} characters/s"
+            loss = self.loss_sum.item() / (self.step - first)
+            return f"loss {loss:.4f}  {speed:,.0f} characters/s"
 
         while self.step < goal:
             starts = torch.randint(len(self.train) - self.net.context, (size,))
@@ -285,10 +287,10 @@ def draw(path: Path, run: Run, title: str) -> None:
     history = run.history
     text, nats = run.read(1200)
     with matplotlib.rc_context(pictures.STYLE):
-        figure = Figure(figsize=(13, 9.5), facecolor="white")
-        bits = history[-1]["test"] / math.log(2)
-        pictures.heading(figure, f"GPT on {title}", f"{bits:.2f} bits a character on text held out, "
-                         f"after {run.step:,} steps; without a model {math.log2(len(run.symbols)):.2f}")
+        figure: Any = Figure(figsize=(13, 9.5), facecolor="white")
+        bits, plain = history[-1]["test"] / math.log(2), math.log2(len(run.symbols))
+        pictures.heading(figure, f"GPT on {title}", f"{bits:.2f} bits a character on text held "
+                         f"out, after {run.step:,} steps; without a model {plain:.2f}")
         axes = figure.add_axes([0.065, 0.58, 0.37, 0.29])
         pictures.curves(axes, [entry["step"] for entry in history],
                         {name: [entry[key] / math.log(2) for entry in history]
@@ -302,7 +304,7 @@ def draw(path: Path, run: Run, title: str) -> None:
             (f"after {history[i]['step']:,} steps", history[i]["sample"]) for i in shown])
         text_picture.surprise_panel(
             figure, "the darker, the less likely each character seemed", list(text), nats)
-        attention_maps(figure, run, text[:26], [0.575, 0.06, 0.39, 0.38])
+        attention_maps(figure, run, text.lstrip()[:run.net.context][:26], [0.575, 0.06, 0.39, 0.38])
         pictures.save(figure, path)
 
 
@@ -321,9 +323,10 @@ def attention_maps(figure: Any, run: Run, text: str, place: list[float]) -> None
     font = {"size": 6.5, "family": "monospace", "parse_math": False}
     for i in range(4):
         layer, head = (0, len(weights) - 1)[i // 2], i % 2 % heads
-        axes = figure.add_axes([left + 0.01 + i % 2 * width / 2, bottom + (1 - i // 2) * height / 1.92,
-                                width / 2 - 0.015, height - height / 1.92 - 0.004])
-        axes.imshow(weights[layer, head], cmap=text_picture.green(), vmin=0, vmax=0.8, aspect="auto")
+        corner = left + 0.01 + i % 2 * width / 2, bottom + (1 - i // 2) * height / 1.92
+        axes = figure.add_axes([*corner, width / 2 - 0.015, height - height / 1.92 - 0.004])
+        axes.imshow(weights[layer, head], cmap=text_picture.green(), vmin=0, vmax=0.8,
+                    aspect="auto")
         pictures.bare(axes, pictures.FAINT)
         axes.set_xticks(range(len(text)), signs, **font)
         axes.set_yticks(range(len(text)), signs, **font)
@@ -343,8 +346,8 @@ def main(argv: list[str] | None = None) -> int:
         fail(f"--width {settings['width']} can't be divided among {settings['heads']} heads")
     program.needed("matplotlib", "matplotlib")
     try:
-        text = text_data.read(options.text, least=20 * settings["context"])
-    except text_data.DataError as problem:
+        text = text_data.read(options.text, least=40 * settings["context"])
+    except program.DataError as problem:
         fail(str(problem))
     run = Run(settings, text.shortened(100_000) if settings["smoke"] else text, device)
     if state is not None:

@@ -14,6 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
+from program import DataError
+
 SIZE = 32
 
 # MNIST's four files and the SHA-256 of their contents once unpacked, so that a file may lie there
@@ -28,10 +30,6 @@ MIRRORS = [
     "https://ossci-datasets.s3.amazonaws.com/mnist/",
     "https://storage.googleapis.com/cvdf-datasets/mnist/",
 ]
-
-
-class DataError(Exception):
-    """The data set is missing, damaged, or can't be fetched. The message says what to do."""
 
 
 @dataclass

@@ -1,7 +1,6 @@
 """The picture of a training run on digits: curves, first-layer filters, and the mistakes."""
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -11,16 +10,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, PercentFormatter
 
 from digits_data import Digits
+from pictures import FAINT, SOFT, STYLE, TEST, TRAIN, WRONG, bare, save
 
-INK, SOFT, FAINT = "#1f2933", "#697586", "#e4e7eb"
-TRAIN, TEST, WRONG = "#9aa5b1", "#0f766e", "#c2410c"
-STYLE: dict[Any, Any] = {
-    "font.family": "sans-serif", "font.size": 9, "text.color": INK, "axes.labelcolor": SOFT,
-    "axes.edgecolor": "#cbd2d9", "axes.spines.top": False, "axes.spines.right": False,
-    "axes.titlelocation": "left", "axes.titlesize": 10.5, "axes.titleweight": "bold",
-    "xtick.color": SOFT, "ytick.color": SOFT, "axes.grid": True, "axes.grid.axis": "y",
-    "grid.color": FAINT, "axes.axisbelow": True,
-}
 ROWS, COLUMNS = 2, 9        # of digits in the lower half
 
 
@@ -41,9 +32,7 @@ def draw(path: Path, history: list[dict[str, float]], filters: np.ndarray, data:
         _curves(figure.add_subplot(top[1]), history, "accuracy", "Accuracy")
         _filters(figure, top[2], filters)
         _digits(figure, data, probabilities, wrong)
-        part = path.with_name(path.name + ".part")
-        figure.savefig(part, format="png", dpi=120)
-    os.replace(part, path)
+        save(figure, path)
 
 
 def _curves(axes: Any, history: list[dict[str, float]], key: str, title: str) -> None:
@@ -81,7 +70,7 @@ def _filters(figure: Any, place: Any, filters: np.ndarray) -> None:
     for cell, kernel in zip(grid, filters):
         axes = figure.add_subplot(cell)
         axes.imshow(kernel[0], cmap="BrBG", vmin=-most, vmax=most)
-        _bare(axes, frame=FAINT)
+        bare(axes, frame=FAINT)
         axes.set_anchor("W" if cell.colspan.start else "E")
     corner = place.get_position(figure)
     figure.text(corner.x0, corner.y1 + 0.012, "First-layer filters", size=10.5, weight="bold")
@@ -108,7 +97,7 @@ def _digits(figure: Any, data: Digits, probabilities: np.ndarray, wrong: int) ->
         color = TEST if read[i] == labels[i] else WRONG
         axes = figure.add_subplot(cell[0])
         axes.imshow(data.test_images[i, 0], cmap="Greys", vmin=0, vmax=1)
-        _bare(axes, frame=FAINT if color is TEST else WRONG)
+        bare(axes, frame=FAINT if color is TEST else WRONG)
         axes.set_title(f"{labels[i]} read as {read[i]}" if color is WRONG else f"{labels[i]}",
                        loc="center", size=9, color=color, pad=3)
         _probabilities(figure.add_subplot(cell[1]), probabilities[i], labels[i], read[i])
@@ -120,18 +109,8 @@ def _probabilities(axes: Any, p: np.ndarray, label: int, read: int) -> None:
     axes.bar(range(10), p, color=colors, width=0.8)
     axes.set_ylim(0, 1)
     axes.set_xlim(-0.7, 9.7)
-    _bare(axes)
+    bare(axes)
     axes.spines["bottom"].set_visible(True)
     axes.spines["bottom"].set_color(FAINT)
     axes.set_xticks(sorted({label, read}))
     axes.tick_params(length=0, pad=1, labelsize=7)
-
-
-def _bare(axes: Any, frame: str | None = None) -> None:
-    """No ticks and no grid; no frame, or one of the given colour."""
-    axes.set_xticks([])
-    axes.set_yticks([])
-    axes.grid(False)
-    for spine in axes.spines.values():
-        spine.set_visible(frame is not None)
-        spine.set_color(frame)

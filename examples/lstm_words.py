@@ -59,7 +59,8 @@ class Run:
     def __init__(self, settings: dict[str, Any], text: text_data.Text, device: Any) -> None:
         self.settings, self.device = settings, device
         self.checksum = text.checksum
-        cut = text.content.find("\n", len(text.content) * 9 // 10)
+        most = len(text.content) * 9 // 10
+        cut = max(text.content.find("\n", most), most)         # at the end of a line, if it has one
         self.words = text_data.Words.of(text.content[:cut], settings["least"])
         self.train = self._columns(text.content[:cut], settings["batch_size"])
         self.test = self._columns(text.content[cut:], 5)
@@ -79,7 +80,7 @@ class Run:
         numbers = self.words.encode(text)
         length = len(numbers) // n
         if length < 2:
-            raise text_data.DataError("the text is too short for columns of two words; give a "
+            raise program.DataError("the text is too short for columns of two words; give a "
                                       "longer one, or a smaller --batch-size")
         columns = numbers[:n * length].reshape(n, length).T
         return torch.from_numpy(np.ascontiguousarray(columns)).to(self.device)
@@ -160,10 +161,11 @@ class Run:
     def neighbours(self, words: int, near: int) -> dict[str, list[tuple[str, float]]]:
         """Words that aren't the very commonest, and those whose vectors have the smallest angle."""
         vectors = F.normalize(self.net.words.weight, dim=1)
-        common = [i for i, word in enumerate(self.words.symbols) if len(word) > 4 and word.isalpha()]
+        common = [i for i, word in enumerate(self.words.symbols)
+                  if len(word) > 4 and word.isalpha()]
         found = {}
         for i in common[:words]:
-            cosines, order = (vectors @ vectors[i]).topk(near + 1)
+            cosines, order = (vectors @ vectors[i]).topk(min(near + 1, len(vectors)))
             found[self.words.symbols[i]] = [(self.words.symbols[j], cosine) for j, cosine in
                                             zip(order.tolist(), cosines.tolist()) if j != i]
         return found
@@ -198,7 +200,7 @@ def perplexity(nats: float) -> float:
 
 
 def draw(path: Path, run: Run, title: str) -> None:
-    """The picture of a run: curves, what it writes, what surprises it, and words that it confuses."""
+    """The picture of a run: curves, what it wrote when, what surprises it, and words alike."""
     import matplotlib
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
@@ -209,10 +211,10 @@ def draw(path: Path, run: Run, title: str) -> None:
     history = run.history
     words, nats = run.read(260)
     with matplotlib.rc_context(pictures.STYLE):
-        figure = Figure(figsize=(13, 9.5), facecolor="white")
+        figure: Any = Figure(figsize=(13, 9.5), facecolor="white")
         pictures.heading(figure, f"LSTM on {title}",
-                         f"perplexity {perplexity(history[-1]['test']):.1f} on text held out, after "
-                         f"{run.epoch} epoch{'s' * (run.epoch > 1)}; without a model "
+                         f"perplexity {perplexity(history[-1]['test']):.1f} on text held out, "
+                         f"after {run.epoch} epoch{'s' * (run.epoch > 1)}; without a model "
                          f"{len(run.words):,}")
         axes = figure.add_axes([0.065, 0.58, 0.37, 0.29])
         pictures.curves(axes, range(1, len(history) + 1),
@@ -267,7 +269,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         text = text_data.read(options.text, least=2000)
         run = Run(settings, text.shortened(60_000) if settings["smoke"] else text, device)
-    except text_data.DataError as problem:
+    except program.DataError as problem:
         fail(str(problem))
     if state is not None:
         run.load(options.resume, state)

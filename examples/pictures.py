@@ -68,9 +68,11 @@ def curves(axes: Any, steps: Iterable[float], lines: dict[str, list[float]], tit
                   ms=3 if len(steps) < 12 else 0, label=name)
     if len(lines) > 1:
         axes.legend(frameon=False, labelcolor="linecolor", handlelength=1.2)
-    if log and any(value > 0 for values in lines.values() for value in values):  # not if all nan
+    above = [value for values in lines.values() for value in values if value > 0]
+    if log and above:                               # nothing is above 0 if all is nan
         axes.set_yscale("log")
-        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        wide = max(above) > 20 * min(above)
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if wide else (1, 1.5, 2, 3, 5, 7)))
         axes.yaxis.set_major_formatter("{x:g}")
         axes.yaxis.set_minor_formatter(NullFormatter())
         axes.tick_params(which="minor", length=0)

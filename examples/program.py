@@ -15,6 +15,10 @@ from typing import Any, NoReturn
 import gpugrad as torch
 
 
+class DataError(Exception):
+    """Data are missing, damaged, or can't be fetched. The message says what to do."""
+
+
 def fail(message: str) -> NoReturn:
     """End the program with a message and exit status 1."""
     sys.exit(f"{Path(sys.argv[0]).name}: {message}")

@@ -10,13 +10,12 @@ from pathlib import Path
 
 import numpy as np
 
+from program import DataError
+
 UNKNOWN, NEWLINE = "<unk>", "<eol>"
-# A word with its apostrophes, a number, a run of the same sign (===, ...), or one other sign.
-WORD = re.compile(r"[^\W\d_]+(?:[’'][^\W\d_]+)*|\d+(?:\.\d+)*|([^\w\s])\1*|_+|\n")
-
-
-class DataError(Exception):
-    """The text can't be had or is no good. The message says what to do."""
+# A word with its apostrophes, a number, or a run of the same sign, as === and ... are.
+WORD = re.compile(r"[^\W\d]\w*(?:[’'][^\W\d_]+)*|\d[\w.]*\b|([^\w\s])\1*")
+OPENING, CLOSING = "([{“‘", ".,:;!?)]}”’"
 
 
 @dataclass
@@ -89,9 +88,9 @@ class Words:
 
     @classmethod
     def of(cls, text: str, least: int) -> Words:
-        """Those that occur ``least`` times, the commonest first."""
+        """Those that occur ``least`` times, the commonest first, and ends of lines in any case."""
         counts = Counter(split(text))
-        common = sorted((-n, word) for word, n in counts.items() if n >= least)
+        common = sorted((-n, word) for word, n in counts.items() if n >= least or word == NEWLINE)
         return cls([UNKNOWN, *(word for _, word in common)])
 
     def __len__(self) -> int:
@@ -102,10 +101,16 @@ class Words:
 
     def decode(self, numbers: list[int]) -> str:
         """The words with spaces between them where English has them."""
-        text = " ".join(self.symbols[i] for i in numbers)
-        text = re.sub(rf" ?{NEWLINE} ?", "\n", text)
-        text = re.sub(r" ([.,:;!?)\]}”’]+)(?=\s|$)", r"\1", text)
-        return re.sub(r"(?<=[(\[{“‘]) ", "", text)
+        text, glued, quoting = "", True, False
+        for word in (self.symbols[i] for i in numbers):
+            if word == NEWLINE:
+                text, glued, quoting = text + "\n", True, False
+                continue
+            closes = word[0] in CLOSING or (word == '"' and quoting)
+            text += word if glued or closes else f" {word}"
+            quoting ^= word == '"'
+            glued = word[-1] in OPENING or (word == '"' and quoting)
+        return text
 
 
 def split(text: str) -> list[str]:

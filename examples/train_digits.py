@@ -10,16 +10,11 @@ imports: with ``import torch`` instead it runs as well, and on the same random n
 from __future__ import annotations
 
 import argparse
-import importlib
 import math
-import os
-import shlex
-import signal
 import sys
-import tempfile
 import time
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 
@@ -28,8 +23,10 @@ import gpugrad as torch
 import gpugrad.nn as nn
 import gpugrad.nn.functional as F
 import gpugrad.optim as optim
+import program
 from digits_data import Digits
 from gpugrad.utils.data import DataLoader, Dataset
+from program import fail
 from progress import Bar
 
 FORMAT = "gpugrad train_digits 1"
@@ -94,7 +91,7 @@ class Run:
         train = Shifted((data.train_images - mean) / std, data.train_labels, -mean / std)
         self.loader: Any = DataLoader(train, batch_size=settings["batch_size"], shuffle=True)
 
-    def train_epoch(self, stop: Stop) -> None:
+    def train_epoch(self, stop: Any) -> None:
         """Go through the training set, or what is left of it; ends early if a stop is asked for."""
         self.net.train()
         batches = self._batches()
@@ -165,25 +162,12 @@ class Run:
         right = (output.argmax(1) == self.test_labels).sum().item()
         return loss, right / len(self.test_labels), F.softmax(output, 1).numpy()
 
-    def save(self, path: Path) -> None:
-        """Write a checkpoint. Whatever goes wrong, an older one of that name stays whole."""
-        part = path.with_name(path.name + ".part")
-        try:
-            with open(part, "wb") as file:
-                torch.save({
-                    "format": FORMAT, "settings": self.settings,
-                    "model": self.net.state_dict(), "optimizer": self.optimizer.state_dict(),
-                    "epoch": self.epoch, "step": self.step, "history": self.history,
-                    "loss_sum": self.loss_sum, "right": self.right,
-                    "rng": torch.get_rng_state(), "start_rng": self.start_rng,
-                }, file)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(part, path)
-        except OSError as problem:
-            fail(f"the checkpoint {path} can't be written: {problem}")
-        finally:
-            part.unlink(missing_ok=True)
+    def state(self) -> dict[str, Any]:
+        return {"format": FORMAT, "settings": self.settings,
+                "model": self.net.state_dict(), "optimizer": self.optimizer.state_dict(),
+                "epoch": self.epoch, "step": self.step, "history": self.history,
+                "loss_sum": self.loss_sum, "right": self.right,
+                "rng": torch.get_rng_state(), "start_rng": self.start_rng}
 
     def load(self, path: Path, state: dict[str, Any]) -> None:
         """Go back to the moment when ``state`` was saved."""
@@ -199,48 +183,33 @@ class Run:
             fail(f"{path} doesn't fit this program: {problem}")
 
 
-class Stop:
-    """Within this context the first Ctrl-C only asks for a stop; a second one interrupts."""
-
-    asked = False
-
-    def __enter__(self) -> Stop:
-        self.before = signal.signal(signal.SIGINT, self._ask)
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        signal.signal(signal.SIGINT, self.before)
-
-    def _ask(self, *args: object) -> None:
-        self.asked = True
-        signal.signal(signal.SIGINT, self.before)
-
-
-
 def main(argv: list[str] | None = None) -> int:
     """Run the program; returns its exit status."""
     options = parse(argv)
-    device = usable_device(options.device)
-    state = read_checkpoint(options.resume) if options.resume else None
-    settings = settings_for(options, state)
-    picture = needed("digits_picture", "matplotlib")
-    data = read_data(settings, options.data_dir)
+    device = program.usable_device(options.device)
+    state = program.read_checkpoint(options.resume, FORMAT) if options.resume else None
+    dataset = options.dataset or "digits"
+    defaults = {"dataset": dataset, "epochs": 2 if options.smoke else EPOCHS[dataset],
+                "batch_size": 32, "lr": 0.002, "seed": 1, "smoke": False}
+    settings = program.settings_for(options, defaults, state, ("epochs", "lr"))
+    picture = program.needed("digits_picture", "matplotlib")
+    data = read_data(settings, options.data_dir or Path("data/mnist"))
     run = Run(settings, data, device)
     if state is not None:
         run.load(options.resume, state)
-    out = result_folder(options)
+    out = program.result_folder(options, "runs/digits")
     checkpoint = out / "checkpoint.pt"
 
     print(f"{data.title}: {len(data.train_labels):,} images to learn from, "
           f"{len(data.test_labels):,} held out for the test")
     print(f"LeNet with {sum(p.numel() for p in run.net.parameters()):,} parameters on {device}",
           flush=True)
-    with Stop() as stop:
+    with program.Stop() as stop:
         while run.epoch < settings["epochs"] and not stop.asked:
             run.train_epoch(stop)
-            run.save(checkpoint)
+            program.save_checkpoint(checkpoint, run.state())
     if run.epoch < settings["epochs"]:
-        print(f"stopped; go on with\n  {resume_command(checkpoint, options)}")
+        print(f"stopped; go on with\n  {program.resume_command(checkpoint, options, 'data_dir')}")
         return 130
 
     _, accuracy, probabilities = run.test()
@@ -253,63 +222,15 @@ def main(argv: list[str] | None = None) -> int:
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
     """The command line; what isn't given is None, as a resumed run brings its own settings."""
-    parser = argparse.ArgumentParser(description="Train LeNet on real handwritten digits.")
-    option = parser.add_argument
+    made = program.parser("Train LeNet on real handwritten digits.", "runs/digits")
+    option = made.add_argument
     option("--dataset", choices=sorted(EPOCHS), help="default: digits, those of scikit-learn")
-    option("--data-dir", type=Path, default=Path("data/mnist"), metavar="D",
-           help="where MNIST's files are or shall be (default: %(default)s)")
-    option("--device", default="auto", help="auto (the default), cpu, cuda or cuda:N")
-    option("--epochs", type=positive(int), help="default: 20, and 6 for mnist")
-    option("--batch-size", type=positive(int), help="default: 32")
-    option("--lr", type=positive(float), help="Adam's learning rate at the start (default: 0.002)")
-    option("--seed", type=int, help="default: 1")
-    option("--resume", type=Path, metavar="CHECKPOINT", help="go on with an earlier run")
-    option("--out", type=Path, metavar="DIR",
-           help="where the checkpoint and the picture go (default: runs/digits, or the folder of "
-                "the checkpoint that is resumed)")
-    option("--smoke", action="store_true",
-           help="the whole program in a few seconds: few images, two epochs, results in "
-                "a temporary folder")
-    return parser.parse_args(argv)
-
-
-def positive(kind: type) -> Any:
-    """A type for argparse: numbers above 0."""
-    def convert(text: str) -> Any:
-        number = kind(text)
-        if not 0 < number < math.inf:
-            raise argparse.ArgumentTypeError(f"{text} is not a number above 0")
-        return number
-    convert.__name__ = kind.__name__
-    return convert
-
-
-def settings_for(options: argparse.Namespace, state: dict[str, Any] | None) -> dict[str, Any]:
-    """What decides the course of a run: given options, else the checkpoint's, else defaults."""
-    dataset = options.dataset or "digits"
-    settings = {"dataset": dataset, "epochs": 2 if options.smoke else EPOCHS[dataset],
-                "batch_size": 32, "lr": 0.002, "seed": 1, "smoke": options.smoke}
-    if state is not None:
-        settings = dict(state["settings"])
-    for name in ("epochs", "lr"):
-        settings[name] = getattr(options, name) or settings[name]
-    for name in ("dataset", "batch_size", "seed"):
-        given = getattr(options, name)
-        if state is not None and given not in (None, settings[name]):
-            fail(f"--{name.replace('_', '-')} {given} doesn't go with --resume: that run has "
-                 f"{settings[name]}, and a run keeps it to its end")
-        settings[name] = settings[name] if given is None else given
-    return settings
-
-
-def usable_device(name: str) -> Any:
-    """The torch.device of that name; the program ends if it can't be used."""
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        return torch.zeros(1, device=name).device
-    except RuntimeError as problem:
-        fail(f"--device {name}: {problem}")
+    option("--data-dir", type=Path, metavar="D",
+           help="where MNIST's files are or shall be (default: data/mnist)")
+    option("--batch-size", type=program.positive(int), metavar="N", help="default: 32")
+    option("--lr", type=program.positive(float),
+           help="Adam's learning rate at the start (default: 0.002)")
+    return made.parse_args(argv)
 
 
 def read_data(settings: dict[str, Any], folder: Path) -> Digits:
@@ -318,59 +239,11 @@ def read_data(settings: dict[str, Any], folder: Path) -> Digits:
         if settings["dataset"] == "mnist":
             data = digits_data.mnist(folder)
         else:
-            needed("sklearn", "scikit-learn")
+            program.needed("sklearn", "scikit-learn")
             data = digits_data.scikit_learn_digits()
-    except digits_data.DataError as problem:
+    except program.DataError as problem:
         fail(str(problem))
     return data.shortened(512, 128) if settings["smoke"] else data
-
-
-def read_checkpoint(path: Path) -> dict[str, Any]:
-    """What was saved at ``path``; the program ends if it can't be read."""
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        fail(f"there is no checkpoint {path}")
-    except Exception as problem:      # a damaged file can make the reader raise anything
-        fail(f"{path} is damaged or not a checkpoint: {problem}")
-    if not isinstance(state, dict) or state.get("format") != FORMAT:
-        fail(f"{path} is not a checkpoint of this program (a run of it leaves checkpoint.pt)")
-    return state
-
-
-def needed(module: str, package: str) -> Any:
-    """Import a module that gpugrad itself doesn't need."""
-    try:
-        return importlib.import_module(module)
-    except ImportError as problem:
-        fail(f"this program needs {package} ({problem}); install it with\n"
-             f"  pip install 'gpugrad[examples]'")
-
-
-def resume_command(checkpoint: Path, options: argparse.Namespace) -> str:
-    command = ["python", sys.argv[0], "--resume", str(checkpoint)]
-    for name, default in ("--device", "auto"), ("--data-dir", Path("data/mnist")):
-        given = getattr(options, name[2:].replace("-", "_"))
-        if given != default:
-            command += [name, str(given)]
-    return shlex.join(command)
-
-
-def result_folder(options: argparse.Namespace) -> Path:
-    """--out, made if need be; the program ends if it can't be."""
-    if options.out is None and options.resume is None and options.smoke:
-        return Path(tempfile.mkdtemp(prefix="gpugrad-digits-"))
-    out = options.out or (options.resume.parent if options.resume else Path("runs/digits"))
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as problem:
-        fail(f"{out} can't be a folder for the results: {problem}")
-    return out
-
-
-def fail(message: str) -> NoReturn:
-    """End the program with a message and exit status 1."""
-    sys.exit(f"train_digits.py: {message}")
 
 
 if __name__ == "__main__":

@@ -1,21 +1,18 @@
-"""The digits program: its output, exact resumption, Ctrl-C, files that are damaged or missing."""
+"""The digits digits: its output, exact resumption, Ctrl-C, files that are damaged or missing."""
 from __future__ import annotations
 
 import re
 import signal
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
+from example_runs import EXAMPLES, PNG, assert_resumes, assert_same
 
 import gpugrad as torch
 
 pytest.importorskip("sklearn", reason="the example's data are scikit-learn's")
 pytest.importorskip("matplotlib", reason="the example draws with matplotlib")
-
-EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
-PNG = b"\x89PNG\r\n\x1a\n"
 
 
 @pytest.fixture(scope="module")
@@ -26,30 +23,12 @@ def whole_run(run_example, tmp_path_factory):
 
 
 @pytest.fixture
-def program(monkeypatch):
+def digits(monkeypatch):
     """The program as a module."""
     monkeypatch.syspath_prepend(str(EXAMPLES))
     import train_digits
 
     return train_digits
-
-
-def assert_same(a, b, where="checkpoint"):
-    """Equal bit for bit, tensors and numbers, all the way down."""
-    assert type(a) is type(b), where
-    if isinstance(a, dict):
-        assert list(a) == list(b), where
-        for key in a:
-            assert_same(a[key], b[key], f"{where}[{key!r}]")
-    elif isinstance(a, (list, tuple)):
-        assert len(a) == len(b), where
-        for i, (x, y) in enumerate(zip(a, b)):
-            assert_same(x, y, f"{where}[{i}]")
-    elif isinstance(a, torch.Tensor):
-        assert a.dtype == b.dtype and a.shape == b.shape, where
-        assert a.numpy().tobytes() == b.numpy().tobytes(), where
-    else:
-        assert a == b, where
 
 
 def failed(run):
@@ -92,7 +71,7 @@ def test_a_finished_run_can_be_resumed(whole_run, run_example, tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["digits.png"]
 
 
-def test_bar_on_a_terminal(program, monkeypatch):
+def test_bar_on_a_terminal(digits, monkeypatch):
     import io
 
     from progress import Bar
@@ -128,43 +107,13 @@ def test_bar_on_a_terminal(program, monkeypatch):
 
 # Resuming ----------------------------------------------------------------------------------------
 
-class After:
-    """A stop that is asked for after so many batches."""
-
-    def __init__(self, batches):
-        self.batches = batches
-
-    @property
-    def asked(self):
-        self.batches -= 1
-        return self.batches < 0
-
-
 @pytest.mark.parametrize("batches", [0, 2, 6])
-def test_a_run_stopped_after_any_batch_goes_on_exactly(program, tmp_path, batches, capsys):
+def test_a_run_stopped_after_any_batch_goes_on_exactly(digits, tmp_path, batches, capsys):
     settings = {"dataset": "digits", "epochs": 2, "batch_size": 64, "lr": 0.002, "seed": 3,
                 "smoke": True}
-    data = program.read_data(settings, tmp_path)
-    whole = program.Run(settings, data, torch.device("cpu"))
-    for _ in range(2):
-        whole.train_epoch(After(100))
-
-    stopped = program.Run(settings, data, torch.device("cpu"))
-    stopped.train_epoch(After(batches))
-    assert (stopped.epoch, stopped.step) == (0, batches + 1)
-    stopped.save(tmp_path / "stopped.pt")
-
-    torch.manual_seed(99)           # whatever happened in between
-    resumed = program.Run({**settings, "seed": 8}, data, torch.device("cpu"))
-    resumed.load(tmp_path / "stopped.pt", program.read_checkpoint(tmp_path / "stopped.pt"))
-    resumed.settings = settings
-    for _ in range(2):
-        resumed.train_epoch(After(100))
-
-    resumed.save(tmp_path / "resumed.pt")
-    torch.set_rng_state(whole.start_rng)        # saving asks the one generator that all runs share
-    whole.save(tmp_path / "whole.pt")
-    assert_same(torch.load(tmp_path / "whole.pt"), torch.load(tmp_path / "resumed.pt"))
+    data = digits.read_data(settings, tmp_path)
+    assert_resumes(digits, lambda: digits.Run(settings, data, torch.device("cpu")),
+                   digits.Run.train_epoch, 2, batches, tmp_path / "stopped.pt")
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT for one process")
@@ -228,30 +177,30 @@ def damaged(tmp_path, good, kind):
     ("foreign", "not a checkpoint of this program"), ("other net", "doesn't fit this program"),
     ("incomplete", "doesn't fit this program"),
 ])
-def test_a_checkpoint_that_cannot_be_used(program, whole_run, tmp_path, kind, words):
+def test_a_checkpoint_that_cannot_be_used(digits, whole_run, tmp_path, kind, words):
     path = damaged(tmp_path, whole_run[0] / "checkpoint.pt", kind)
     before = sorted(tmp_path.iterdir())
     with pytest.raises(SystemExit, match=words) as caught:
-        program.main(["--resume", str(path), "--out", str(tmp_path / "out")])
+        digits.main(["--resume", str(path), "--out", str(tmp_path / "out")])
     assert str(path) in str(caught.value)
     assert sorted(tmp_path.iterdir()) == before         # nothing half-written
 
 
-def test_a_checkpoint_that_cannot_be_written_leaves_the_old_one(program, tmp_path, monkeypatch):
+def test_a_checkpoint_that_cannot_be_written_leaves_the_old_one(digits, tmp_path, monkeypatch):
     settings = {"dataset": "digits", "epochs": 1, "batch_size": 64, "lr": 0.002, "seed": 0,
                 "smoke": True}
-    run = program.Run(settings, program.read_data(settings, tmp_path), torch.device("cpu"))
+    run = digits.Run(settings, digits.read_data(settings, tmp_path), torch.device("cpu"))
     path = tmp_path / "checkpoint.pt"
-    run.save(path)
+    digits.program.save_checkpoint(path, run.state())
     before = path.read_bytes()
 
     def full(state, file):
         file.write(b"half of it")
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(program.torch, "save", full)
+    monkeypatch.setattr(digits.torch, "save", full)
     with pytest.raises(SystemExit, match=r"can't be written.*No space left"):
-        run.save(path)
+        digits.program.save_checkpoint(path, run.state())
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
 
@@ -264,33 +213,33 @@ def test_a_checkpoint_that_cannot_be_written_leaves_the_old_one(program, tmp_pat
     (["--batch-size", "1.5"], "invalid int value"),
     (["--dataset", "letters"], "invalid choice"),
 ])
-def test_options_that_make_no_sense(program, options, words, capsys):
+def test_options_that_make_no_sense(digits, options, words, capsys):
     with pytest.raises(SystemExit) as caught:
-        program.main(options)
+        digits.main(options)
     assert caught.value.code == 2
     assert words in capsys.readouterr().err
 
 
-def test_a_device_that_is_not_there(program, tmp_path):
+def test_a_device_that_is_not_there(digits, tmp_path):
     with pytest.raises(SystemExit, match=r"--device banana: .*banana"):
-        program.main(["--smoke", "--device", "banana", "--out", str(tmp_path / "out")])
+        digits.main(["--smoke", "--device", "banana", "--out", str(tmp_path / "out")])
     with pytest.raises(SystemExit, match="--device cuda:77: "):
-        program.main(["--smoke", "--device", "cuda:77", "--out", str(tmp_path / "out")])
+        digits.main(["--smoke", "--device", "cuda:77", "--out", str(tmp_path / "out")])
     assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("module, package", [("matplotlib", "matplotlib"),
                                              ("sklearn", "scikit-learn")])
-def test_a_missing_package_is_named_first(program, monkeypatch, tmp_path, module, package):
+def test_a_missing_package_is_named_first(digits, monkeypatch, tmp_path, module, package):
     monkeypatch.setitem(sys.modules, module, None)          # importing it now fails
     monkeypatch.delitem(sys.modules, "digits_picture", raising=False)
     with pytest.raises(SystemExit, match=package) as caught:
-        program.main(["--smoke", "--out", str(tmp_path / "out")])
+        digits.main(["--smoke", "--out", str(tmp_path / "out")])
     assert "pip install 'gpugrad[examples]'" in str(caught.value)
     assert not list(tmp_path.iterdir())
 
 
-def test_the_picture_of_a_run_that_went_wrong(program, tmp_path):
+def test_the_picture_of_a_run_that_went_wrong(digits, tmp_path):
     """Losses that are nan, one epoch, and more mistakes than places: still a picture."""
     import digits_picture
     from digits_data import Digits
