@@ -144,19 +144,36 @@ class GradScaler:
         if state["stage"] is OptState.STEPPED:
             raise RuntimeError("step() has already been called since the last update().")
         by_flag = getattr(optimizer, "_step_supports_amp_scaling", False)
+        # Fused optimizers unscale while they step; for others it is done before, as in PyTorch.
+        fused = by_flag and getattr(optimizer, "_unscales_itself", True)
+        if state["stage"] is OptState.READY:
+            (self._check_inf_per_device if fused else self.unscale_)(optimizer)
+        if not fused and not state["found_inf_per_device"]:
+            raise AssertionError("No inf checks were recorded for this optimizer.")
         step = self._step_by_flag if by_flag else self._step_by_host
         result = step(optimizer, state, lambda: optimizer.step(*args, **kwargs))
         state["stage"] = OptState.STEPPED
         return result
 
+    def _check_inf_per_device(self, optimizer: Any) -> dict[Any, Tensor]:
+        """Look for infinities and NaN without unscaling; the flag of each device."""
+        flags = self._unscale_grads_(optimizer, 1.0, True)
+        self._per_optimizer_states[id(optimizer)]["found_inf_per_device"] = flags
+        return flags
+
+    def _found_inf_per_device(self, optimizer: Any) -> dict[Any, Tensor]:
+        flags: dict[Any, Tensor] = self._per_optimizer_states[id(optimizer)]["found_inf_per_device"]
+        return flags
+
     def _step_by_flag(self, optimizer: Any, state: dict[str, Any], step: Callable[[], Any]) -> Any:
-        """The optimizer divides by the scale, and looks at the flag, on the device."""
-        if state["stage"] is OptState.READY:
-            state["found_inf_per_device"] = self._unscale_grads_(optimizer, 1.0, True)
-            optimizer.grad_scale = self._scale
+        """The optimizer looks at the flag on the device, and divides by the scale if that is left
+        to do."""
+        own = getattr(optimizer, "grad_scale", None)
         found = list(state["found_inf_per_device"].values())
-        if found:
-            optimizer.found_inf = _sum(found, found[0])
+        if state["stage"] is OptState.READY:
+            own = self._scale if own is None else self._scale * own
+        optimizer.grad_scale = own
+        optimizer.found_inf = _sum(found, found[0]) if found else None
         try:
             return step()
         finally:
@@ -164,11 +181,7 @@ class GradScaler:
             optimizer.__dict__.pop("found_inf", None)
 
     def _step_by_host(self, optimizer: Any, state: dict[str, Any], step: Callable[[], Any]) -> Any:
-        if state["stage"] is OptState.READY:
-            self.unscale_(optimizer)
         flags = state["found_inf_per_device"].values()
-        if not flags:
-            raise AssertionError("No inf checks were recorded for this optimizer.")
         return None if any([flag.item() for flag in flags]) else step()
 
     def update(self, new_scale: float | Tensor | None = None) -> None:
@@ -196,6 +209,9 @@ class GradScaler:
         self._per_optimizer_states = defaultdict(_fresh)
 
     # What it knows -------------------------------------------------------------------------------
+
+    def _get_scale_async(self) -> Tensor | None:
+        return self._scale
 
     def get_scale(self) -> float:
         """The scale as a number, 1 if not enabled; waits for the device."""

@@ -67,7 +67,8 @@ def unscale(be: Any, arrays: Any, found_inf: Any, factor: Any) -> None:
     xp = be.xp
     for a in arrays:
         found_inf[...] = xp.where(xp.isfinite(a).all(), found_inf, be.number[1, found_inf.dtype])
-        a[...] = (a * factor.reshape(())).astype(a.dtype)
+        with np.errstate(all="ignore"):
+            a[...] = (a * factor.reshape(())).astype(a.dtype)
 
 
 def update_scale(be: Any, scale: Any, tracker: Any, found_inf: Any, growth: float, backoff: float,
@@ -84,10 +85,11 @@ def update_scale(be: Any, scale: Any, tracker: Any, found_inf: Any, growth: floa
         return
     xp = be.xp
     bad, successes = found_inf.reshape(scale.shape) != 0, tracker + 1
-    grown = scale * np.float32(growth)
+    exact = scale.astype(np.float64)
+    with np.errstate(over="ignore"):
+        grown, shrunk = (exact * growth).astype(np.float32), (exact * backoff).astype(np.float32)
     due = (successes == interval).reshape(scale.shape)
-    up = xp.where(due & xp.isfinite(grown), grown, scale)
-    scale[...] = xp.where(bad, scale * np.float32(backoff), up)
+    scale[...] = xp.where(bad, shrunk, xp.where(due & xp.isfinite(grown), grown, scale))
     tracker[...] = xp.where((bad | due).reshape(tracker.shape), 0, successes)
 
 

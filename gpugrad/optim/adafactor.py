@@ -7,6 +7,7 @@ from typing import Any
 from gpugrad._tensor import Tensor
 from gpugrad.autograd.grad_mode import enable_grad, no_grad
 from gpugrad.dtypes import finfo
+from gpugrad.optim.fused import refuse_capture
 from gpugrad.optim.optimizer import Optimizer, ParamsT
 from gpugrad.optim.options import number
 
@@ -74,6 +75,7 @@ class Adafactor(Optimizer):
         return state
 
     def _step_one(self, group: dict[str, Any], p: Tensor, g: Tensor) -> None:
+        refuse_capture(self, p._be)
         state = self._started(p, g, group)
         state["step"] += 1
         t, lr = state["step"].item(), number(group["lr"])

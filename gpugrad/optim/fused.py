@@ -15,6 +15,7 @@ import numpy as np
 from gpugrad._tensor import Tensor, bump
 from gpugrad.autograd.transfer import to_backend
 from gpugrad.backend import many
+from gpugrad.optim.options import of_parts
 
 # Structs of kernels/optimizer.cuh; an address of 0 stands for none.
 SCALER = np.dtype([("scale", np.uint64), ("found_inf", np.uint64)])
@@ -28,12 +29,18 @@ def counts_on_device(group: dict[str, Any]) -> bool:
     return bool(group.get("capturable") or group.get("fused"))
 
 
+def refuse_capture(opt: Any, be: Any) -> None:
+    """Raise in a capture: the host counts the steps."""
+    if be.capturing:
+        raise RuntimeError("Attempting CUDA graph capture of step() for an instance of "
+                           f"{type(opt).__name__} but param_groups' capturable is False.")
+
+
 def step_together(opt: Any, group: dict[str, Any], be: Any, params: list[Tensor]) -> list[Tensor]:
     """Step those parameters, all with gradients, that the kernels take; return the others."""
     names, lr = opt._state_names(group), group["lr"]
-    if be.capturing and opt._counts_steps and not group["capturable"]:
-        raise RuntimeError("Attempting CUDA graph capture of step() for an instance of "
-                           f"{type(opt).__name__} but param_groups' capturable is False.")
+    if opt._counts_steps and not group.get("capturable", group.get("fused")):
+        refuse_capture(opt, be)
     lr_at = None
     if isinstance(lr, Tensor) and lr._be.index:
         lr_at = to_backend(lr, be)._a.astype(np.float64, copy=False)
@@ -56,8 +63,16 @@ def step_together(opt: Any, group: dict[str, Any], be: Any, params: list[Tensor]
             g = ordered
         count = [opt.state[p][name]._a for name in ("step", *opt._scalars)] \
             if device and opt._counts_steps else []
+        if a.dtype.kind == "c":
+            a, g, *arrays = [be.raw.view_as_real(x) for x in (a, g, *arrays)]
         sets.setdefault((a.dtype, t, scalars), []).append([a, g, *arrays, *count])
         bump(p)
+    if others and be.capturing and device:
+        raise NotImplementedError(
+            f"{type(opt).__name__}.step(): a parameter of shape {list(others[0].shape)} is stepped "
+            "without a kernel, and the host would count its steps: it can't be captured into a "
+            "graph. Make its memory contiguous and of one of the kernels' dtypes, or step outside "
+            "the graph")
     for (dtype, t, scalars), rows in sets.items():
         columns = list(zip(*rows))
         for i in range(0, len(rows), many.MOST):
@@ -72,7 +87,8 @@ def step_together(opt: Any, group: dict[str, Any], be: Any, params: list[Tensor]
 def _taken(opt: Any, p: Tensor, names: tuple[str, ...]) -> bool:
     """Can the kernels update p? Its state must lie in memory as p does."""
     a, held, g = p._a, opt.state.get(p, {}), p.grad
-    return (p._be.takes(a.dtype) and g is not None and g.dtype is p.dtype and p._be.is_dense(a)
+    return (p._be.takes(of_parts(a.dtype)) and p._be.is_dense(a)
+            and g is not None and g.dtype is p.dtype
             and all(_alike(held[name]._a, a) for name in names if name in held))
 
 

@@ -7,10 +7,16 @@ from typing import Any
 
 from gpugrad._tensor import Tensor
 from gpugrad.autograd.grad_mode import enable_grad, no_grad
+from gpugrad.functions.complex import view_as_real
 from gpugrad.functions.shape import cat
 from gpugrad.optim.line_search import Point, strong_wolfe
 from gpugrad.optim.optimizer import Optimizer, ParamsT
 from gpugrad.optim.options import check_lr, number
+
+
+def _real(x: Tensor) -> Tensor:
+    """A view of complex numbers as pairs of real ones; a real tensor itself."""
+    return view_as_real(x) if x.is_complex() else x
 
 
 class LBFGS(Optimizer):
@@ -43,13 +49,13 @@ class LBFGS(Optimizer):
 
     def _gradient(self) -> Tensor:
         """All gradients in one vector; zeros for parameters that have none."""
-        return cat([(p.new_zeros(p.numel()) if p.grad is None else p.grad.reshape(-1)).detach()
-                       for p in self._params])
+        return cat([(_real(p).new_zeros(_real(p).numel()) if p.grad is None
+                     else _real(p.grad).reshape(-1)).detach() for p in self._params])
 
     def _move(self, t: Any, direction: Tensor) -> None:
         """Add ``t * direction`` to the parameters."""
         at = 0
-        for p in self._params:
+        for p in map(_real, self._params):
             p.add_(direction[at:at + p.numel()].view(p.shape) * t)
             at += p.numel()
 

@@ -25,7 +25,7 @@ from gpugrad.backend import cpu
 from gpugrad.dtypes import FLOATING, float32, get_default_dtype, type_name
 from gpugrad.optim import recorded
 from gpugrad.optim.fused import counts_on_device, step_together
-from gpugrad.optim.options import check_hints, decay_of, number
+from gpugrad.optim.options import check_fused, check_hints, decay_of, number, of_parts
 
 ParamsT: TypeAlias = Iterable[Tensor] | Iterable[dict[str, Any]] | Iterable[tuple[str, Tensor]]
 
@@ -200,6 +200,10 @@ class Optimizer:
         """The scalars of the state after step t."""
         return scalars
 
+    def _begins_otherwise(self, group: dict[str, Any]) -> bool:
+        """Is a first step, which the state alone tells, computed otherwise than the later ones?"""
+        return False
+
     def _values(self, group: dict[str, Any], t: float,
                 *scalars: float) -> tuple[float | None, ...]:
         """All constants of a step: those of weight decay, then the algorithm's own."""
@@ -243,6 +247,8 @@ class Optimizer:
 
     def _step_group(self, group: dict[str, Any]) -> None:
         params = [p for p in group["params"] if p.grad is not None]
+        if group.get("fused"):
+            check_fused(params)
         if group.get("differentiable"):
             recorded.step(self, group, params)
             return
@@ -253,6 +259,10 @@ class Optimizer:
 
     def _step_there(self, group: dict[str, Any], be: Any, params: list[Tensor]) -> None:
         """Step the parameters of one GPU: by kernels together, the others one by one."""
+        if self.found_inf is not None and self._begins_otherwise(group) and any(
+                [name not in self.state.get(p, {}) for p in params
+                 for name in self._state_names(group)]) and self.found_inf.item():
+            return                      # to be left out, and no state is to be made
         self._step_each(group, step_together(self, group, be, params))
 
     def _step_each(self, group: dict[str, Any], params: list[Tensor]) -> None:
@@ -276,6 +286,9 @@ class Optimizer:
                 n = numbers[key] = [None if v is None else be.number[v, dtype]
                                     for v in self._values(group, t, *scalars)]
             arrays = [a, g._a, *arrays]
+            if a.dtype.kind == "c":
+                arrays = [be.raw.view_as_real(x) for x in arrays]
+                a = arrays[0]
             if not a.ndim:                       # NumPy turns 0-dim results into numbers
                 arrays = [x.reshape(1) for x in arrays]
             chunk = be.chunk
@@ -349,7 +362,7 @@ class Optimizer:
         like = p._be.xp.zeros_like if value == 0 else p._be.xp.empty_like
         a = like(p._a)
         if value != 0:
-            a[...] = value
+            a[...] = complex(value, value) if a.dtype.kind == "c" else value
         return wrap(a, p._be)
 
     def _run(self, be: Any, arrays: list[Any], climb: bool, n: list[Any]) -> None:
@@ -382,8 +395,20 @@ class Optimizer:
 
     @property
     def _step_supports_amp_scaling(self) -> bool:
-        """Does ``step`` look at ``grad_scale`` and ``found_inf`` itself?"""
-        return type(self).step is Optimizer.step and not self.defaults.get("differentiable")
+        """Does ``step`` look at ``grad_scale`` and ``found_inf`` itself? A user's may say so."""
+        said: bool | None = self.__dict__.get("_looks_at_scaler")
+        if said is None:
+            return type(self).step is Optimizer.step and not self.defaults.get("differentiable")
+        return said
+
+    @_step_supports_amp_scaling.setter
+    def _step_supports_amp_scaling(self, value: bool) -> None:
+        self._looks_at_scaler = value
+
+    @property
+    def _unscales_itself(self) -> bool:
+        """Is it ``step`` that divides gradients by the scale, rather than the scaler before it?"""
+        return bool(self.defaults.get("fused")) or "_looks_at_scaler" in self.__dict__
 
     def _watch_steps(self) -> None:
         """From now on a schedule wants to know whether steps are made."""
@@ -527,10 +552,13 @@ def register_optimizer_step_post_hook(hook: Callable[..., Any]) -> RemovableHand
 # Parts of a step ----------------------------------------------------------------------------------
 
 def _work_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
-    """The dtype of the arithmetic: float16 is updated in float32."""
+    """The dtype of the arithmetic: float16 is updated in float32, complex numbers as two real ones.
+    """
+    if dtype.kind == "c":
+        return of_parts(dtype)
     if dtype.kind not in FLOATING:
-        raise NotImplementedError(f"optimizers update floating-point parameters, not {dtype.name}; "
-                                  "keep real and imaginary parts in two parameters")
+        raise NotImplementedError("optimizers update floating-point and complex parameters, not "
+                                  f"{dtype.name}")
     return float32.np if dtype.itemsize == 2 else dtype
 
 

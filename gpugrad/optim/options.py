@@ -3,6 +3,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from gpugrad._tensor import Tensor
 
 
@@ -32,6 +34,19 @@ def check_hints(defaults: dict[str, Any]) -> None:
             raise RuntimeError("`fused` does not support `differentiable`")
         if defaults.get("foreach"):
             raise RuntimeError("`fused` and `foreach` cannot be `True` together.")
+
+
+def check_fused(params: list[Tensor]) -> None:
+    for p in params:
+        if not p.is_floating_point():
+            raise RuntimeError("`fused=True` requires all the params to be floating point Tensors "
+                               f"of supported devices: ['cuda', 'cpu'] but {p.dtype} and "
+                               f"{p.device.type}")
+
+
+def of_parts(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """The dtype of real and imaginary parts; of real numbers their own."""
+    return np.dtype(dtype.char.lower()) if dtype.kind == "c" else dtype
 
 
 def check_betas(betas: tuple[Any, Any]) -> None:

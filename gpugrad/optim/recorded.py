@@ -127,14 +127,20 @@ def step(opt: Any, group: dict[str, Any], params: list[Tensor]) -> None:
 
 def _step_one(opt: Any, group: dict[str, Any], p: Tensor, held: list[Tensor], n: Any) -> None:
     decay, shrink, *n = n
-    values, state = Traced(p.clone()), [Traced(x.clone()) for x in held]
-    g: Any = p.grad
+    real = T.view_as_real if p.is_complex() else _itself
+    back = T.view_as_complex if p.is_complex() else _itself
+    values, state = Traced(real(p.clone())), [Traced(real(x.clone())) for x in held]
+    g: Any = real(p.grad)
     traced = Traced(-g if group["maximize"] else g)
     if shrink is not None:
         values *= shrink
     if decay is not None:
         traced = traced + values * decay
     opt._update(Functions, values, traced, state, Traced(g), n)
-    p.copy_(values.tensor)
+    p.copy_(back(values.tensor))
     for x, new in zip(held, state):
-        x.copy_(new.tensor)
+        x.copy_(back(new.tensor))
+
+
+def _itself(x: Any) -> Any:
+    return x

@@ -45,6 +45,9 @@ class SGD(Optimizer):
         share = 1 - dampening if dampening and t > 1 else None
         return number(group["lr"]), momentum, share, momentum if group["nesterov"] else None
 
+    def _begins_otherwise(self, group: dict[str, Any]) -> bool:
+        return bool(group["momentum"] and group["dampening"])
+
     def _flags(self, group: dict[str, Any]) -> tuple[bool, ...]:
         return (group["momentum"] != 0,)
 

@@ -7,6 +7,8 @@ import warnings
 from collections.abc import Iterable
 from typing import Any
 
+import numpy as np
+
 from gpugrad._tensor import Tensor, bump, wrap
 from gpugrad.autograd.grad_mode import no_grad
 from gpugrad.creation import tensor
@@ -57,8 +59,9 @@ def clip_grads_with_norm_(parameters: Tensors, max_norm: float, total_norm: Tens
             continue
         if scale is None:
             scale = (limit / (total_norm + 1e-6)).clamp(max=1.0)
-        for g in some:
-            g.mul_(scale.to(g.device))
+        with np.errstate(all="ignore"):         # a norm that is infinite spoils what is spoilt
+            for g in some:
+                g.mul_(scale.to(g.device))
 
 
 @no_grad()
