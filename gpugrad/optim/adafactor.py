@@ -1,18 +1,17 @@
 """Adafactor: Adam's mean squares, of a matrix kept as those of its rows and columns."""
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from gpugrad._tensor import Tensor
-from gpugrad.autograd.grad_mode import enable_grad, no_grad
 from gpugrad.dtypes import finfo
 from gpugrad.optim.fused import refuse_capture
-from gpugrad.optim.optimizer import Optimizer, ParamsT
+from gpugrad.optim.optimizer import ParamsT
 from gpugrad.optim.options import number
+from gpugrad.optim.whole import WholeTensorOptimizer
 
 
-class Adafactor(Optimizer):
+class Adafactor(WholeTensorOptimizer):
     """``p -= max(eps2, rms(p)) * min(lr, 1 / sqrt(t)) * u / max(1, rms(u) / d)``.
 
     u is the gradient divided by the root of the running mean of its square, of which step t takes
@@ -47,19 +46,6 @@ class Adafactor(Optimizer):
         super().__init__(params, {
             "lr": lr, "beta2_decay": beta2_decay, "eps": eps, "d": d, "weight_decay": weight_decay,
             "foreach": foreach, "maximize": maximize})
-
-    @no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """Update all parameters that have a gradient; see Optimizer.step."""
-        loss = None
-        if closure is not None:
-            with enable_grad():
-                loss = closure()
-        for group in self.param_groups:
-            for p in group["params"]:
-                if p.grad is not None:
-                    self._step_one(group, p, -p.grad if group["maximize"] else p.grad)
-        return loss
 
     def _started(self, p: Tensor, g: Tensor, group: dict[str, Any]) -> dict[str, Any]:
         state: dict[str, Any] = self.state[p]

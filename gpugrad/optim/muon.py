@@ -2,19 +2,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 from gpugrad import dtypes
 from gpugrad._tensor import Tensor
-from gpugrad.autograd.grad_mode import enable_grad, no_grad
-from gpugrad.optim.optimizer import Optimizer, ParamsT
+from gpugrad.optim.optimizer import ParamsT
 from gpugrad.optim.options import number
+from gpugrad.optim.whole import WholeTensorOptimizer
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 
 
-class Muon(Optimizer):
+class Muon(WholeTensorOptimizer):
     """``p -= lr * ratio * orthogonal(v)`` with v the running mean of the gradient; for matrices.
 
     ``nesterov`` takes the mean that the next step would have. ``adjust_lr_fn``: the ratio is
@@ -50,19 +49,6 @@ class Muon(Optimizer):
                 if p.ndim != 2:
                     raise ValueError("Muon only supports 2D parameters whereas we found a "
                                      f"parameter with size: {p.size()}")
-
-    @no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """Update all parameters that have a gradient; see Optimizer.step."""
-        loss = None
-        if closure is not None:
-            with enable_grad():
-                loss = closure()
-        for group in self.param_groups:
-            for p in group["params"]:
-                if p.grad is not None:
-                    self._step_one(group, p, p.grad)
-        return loss
 
     def _step_one(self, group: dict[str, Any], p: Tensor, g: Tensor) -> None:
         if p.is_complex():

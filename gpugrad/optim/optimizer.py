@@ -22,10 +22,18 @@ from gpugrad._tensor import Tensor, bump, wrap
 from gpugrad.autograd.grad_mode import enable_grad
 from gpugrad.autograd.transfer import to_backend
 from gpugrad.backend import cpu
-from gpugrad.dtypes import FLOATING, float32, get_default_dtype, type_name
+from gpugrad.dtypes import FLOATING, float32, get_default_dtype
 from gpugrad.optim import recorded
 from gpugrad.optim.fused import counts_on_device, step_together
-from gpugrad.optim.options import check_fused, check_hints, decay_of, number, of_parts
+from gpugrad.optim.options import (
+    check_fused,
+    check_hints,
+    decay_of,
+    number,
+    of_parts,
+    split_names,
+    typename,
+)
 
 ParamsT: TypeAlias = Iterable[Tensor] | Iterable[dict[str, Any]] | Iterable[tuple[str, Tensor]]
 
@@ -110,7 +118,7 @@ class Optimizer:
     def __init__(self, params: ParamsT, defaults: dict[str, Any]) -> None:
         if isinstance(params, Tensor):
             raise TypeError("params argument given to the optimizer should be an iterable of "
-                            f"Tensors or dicts, but got {_typename(params)}")
+                            f"Tensors or dicts, but got {typename(params)}")
         check_hints(defaults)
         self.defaults = defaults
         self._make_hook_tables()
@@ -134,12 +142,12 @@ class Optimizer:
         """Add parameters, with options of their own where ``param_group`` has them."""
         if not isinstance(param_group, dict):
             raise TypeError(f"param_group must be a dict, but got {type(param_group)}")
-        _split_names(param_group)
+        split_names(param_group)
         params = param_group["params"]
         for p in params:
             if not isinstance(p, Tensor):
                 raise TypeError("optimizer can only optimize Tensors, but one of the params is "
-                                + _typename(p))
+                                + typename(p))
             if not (p.is_leaf or getattr(p, "retains_grad", False)
                     or self.defaults.get("differentiable")):
                 raise ValueError("can't optimize a non-leaf Tensor")
@@ -576,31 +584,6 @@ def _step_tensor(count: float) -> Tensor:
 
 
 # Parts of the bookkeeping -------------------------------------------------------------------------
-
-def _split_names(group: dict[str, Any]) -> None:
-    """Make ``group["params"]`` a list of tensors; their names go to ``group["param_names"]``."""
-    params = group["params"]
-    if isinstance(params, set):
-        raise TypeError("optimizer parameters need to be organized in ordered collections, but the "
-                        "ordering of tensors in sets will change between runs. Please use a list "
-                        "instead.")
-    items = [params] if isinstance(params, Tensor) else list(params)
-    names = [x[0] for x in items if isinstance(x, tuple)]
-    group["params"] = [x[1] if isinstance(x, tuple) else x for x in items]
-    if names:
-        if len(names) != len(items):
-            raise ValueError("all optimizer params should be with/without names. Some param names "
-                             "are missing")
-        group["param_names"] = names
-
-
-def _typename(x: Any) -> str:
-    if isinstance(x, Tensor):
-        return f"{x._be.prefix}{type_name(x._a.dtype)}Tensor"
-    cls = type(x)
-    module = "" if cls.__module__ == "builtins" else cls.__module__ + "."
-    return module + cls.__qualname__
-
 
 def _register(table: HookTable, hook: Callable[..., Any], prepend: bool) -> RemovableHandle:
     others = dict(table) if prepend else {}

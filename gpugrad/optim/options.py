@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from gpugrad._tensor import Tensor
+from gpugrad.dtypes import type_name
 
 
 def check_lr(lr: Any, nan: bool = False) -> None:
@@ -64,3 +65,29 @@ def decay_of(group: dict[str, Any]) -> tuple[float | None, float | None]:
     if group.get("decoupled_weight_decay"):
         return None, 1 - number(group["lr"]) * decay
     return decay, None
+
+
+def split_names(group: dict[str, Any]) -> None:
+    """Make ``group["params"]`` a list of tensors; their names go to ``group["param_names"]``."""
+    params = group["params"]
+    if isinstance(params, set):
+        raise TypeError("optimizer parameters need to be organized in ordered collections, but the "
+                        "ordering of tensors in sets will change between runs. Please use a list "
+                        "instead.")
+    items = [params] if isinstance(params, Tensor) else list(params)
+    names = [x[0] for x in items if isinstance(x, tuple)]
+    group["params"] = [x[1] if isinstance(x, tuple) else x for x in items]
+    if names:
+        if len(names) != len(items):
+            raise ValueError("all optimizer params should be with/without names. Some param names "
+                             "are missing")
+        group["param_names"] = names
+
+
+def typename(x: Any) -> str:
+    """What PyTorch calls the type of something."""
+    if isinstance(x, Tensor):
+        return f"{x._be.prefix}{type_name(x._a.dtype)}Tensor"
+    cls = type(x)
+    module = "" if cls.__module__ == "builtins" else cls.__module__ + "."
+    return module + cls.__qualname__
