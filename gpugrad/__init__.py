@@ -171,6 +171,11 @@ else:
             from gpugrad.tensor_types import CPU_TYPES
             if name in CPU_TYPES:
                 return CPU_TYPES[name]
+        if name.startswith("_foreach_"):
+            from gpugrad.functions import foreach
+            function = foreach.function(name)
+            if function is not None:
+                return function
         if name in _ELSEWHERE:
             return getattr(import_module("gpugrad." + _ELSEWHERE[name]), name)
         if name == "__all__":                    # for ``from gpugrad import *``

@@ -30,6 +30,9 @@ complex_gradients = [False]
 
 # What anomaly detection does with new nodes, None while it is off: see autograd/anomaly_mode.py.
 anomaly: list[Any] = [None]
+
+# Who is told of arrays that entries convert or write to outside of ops: see onnx/trace.py.
+listening: list[Any] = [None]
 _lock = threading.Lock()
 
 

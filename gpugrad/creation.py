@@ -60,7 +60,8 @@ def _copied(data: Any, d: Any, be: Backend, requires_grad: bool = False,
         a = be.copy(data._a) if data._be is be else be.from_device(data._a, data._be)
         return finish(a if d is None else be.guard(a.astype)(d, copy=False), be, requires_grad, pin)
     if is_device_array(data, be):
-        return finish(be.copy(data if d is None else data.astype(d)), be, requires_grad, pin)
+        return finish(be.copy(dtypes.adopt(data) if d is None else data.astype(d)), be,
+                      requires_grad, pin)
     return finish(on_device(array_of(data, d), be), be, requires_grad, pin)
 
 
@@ -74,7 +75,7 @@ def from_numpy(ndarray: Any) -> Tensor:
     if not ndarray.flags.writeable:
         warnings.warn("The given NumPy array is not writable: writing to the tensor will raise an "
                       "error. Use torch.tensor(array) for a copy.", stacklevel=2)
-    return finish(ndarray, cpu)
+    return finish(dtypes.adopt(ndarray), cpu)
 
 
 def frombuffer(buffer: Any, *, dtype: Any, count: int = -1, offset: int = 0,
@@ -126,14 +127,24 @@ def as_tensor(data: Any, dtype: Any = None, device: Any = None) -> Tensor:
     d = dtype_of("as_tensor", dtype, None)
     if isinstance(data, Tensor):
         return _converted(data, d, device)
-    be = get(device)
+    if not isinstance(data, np.ndarray) and hasattr(data, "__cuda_array_interface__"):
+        be = get(_cuda_device(data) if device is None else device)
+        data = data if isinstance(data, be.ndarray) or not be.index else be.xp.asarray(data)
+    else:
+        be = get(device)
     if isinstance(data, np.ndarray):
         check_array(data)
-        a = data if d is None else data.astype(d, copy=False)
+        a = dtypes.adopt(data if d is None else data.astype(d, copy=False))
         return finish(a if be is cpu else be.from_host(a), be)
     if is_device_array(data, be):
-        return finish(data if d is None else data.astype(d, copy=False), be)
+        return finish(dtypes.adopt(data if d is None else data.astype(d, copy=False)), be)
     return _copied(data, d, be)
+
+
+def _cuda_device(data: Any) -> str:
+    """Where the array of another library is; the current device, if it doesn't say."""
+    index = getattr(getattr(data, "device", None), "id", None)
+    return "cuda" if index is None else f"cuda:{index}"
 
 
 def _converted(x: Tensor, d: Any, device: Any) -> Tensor:

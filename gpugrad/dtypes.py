@@ -95,7 +95,7 @@ _OF_PYTHON_TYPE = {builtins.float: float64, builtins.int: int64, builtins.bool: 
                    builtins.complex: complex128}
 
 
-def has_bfloat16() -> bool:
+def has_bfloat16() -> builtins.bool:
     """Is the package ml_dtypes, which has bfloat16, installed?"""
     from importlib.util import find_spec
     return find_spec("ml_dtypes") is not None
@@ -120,6 +120,16 @@ def meet(d: np.dtype[Any]) -> None:
     """Called with the dtype of a foreign array, which may be the first one of bfloat16."""
     if d.kind == "V" and d not in OF:
         _find_bfloat16()
+
+
+def adopt(a: Any) -> Any:
+    """A foreign array, with NumPy's one object for its dtype.
+
+    Arrays that were pickled have another, which equals it; ops compare dtypes by identity.
+    """
+    meet(a.dtype)
+    d = OF.get(a.dtype)
+    return a if d is None or a.dtype is d._np else a.view(d._np)
 
 
 def wide(d: np.dtype[Any]) -> np.dtype[Any]:

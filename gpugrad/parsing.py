@@ -48,7 +48,7 @@ def array_of(data: Any, dtype: Any = None) -> np.ndarray[Any, Any]:
         a = np.asarray(data)
         check_array(a)
         with np.errstate(invalid="ignore", over="ignore"):
-            return np.array(a, a.dtype if dtype is None else dtype, order="C")
+            return dtypes.adopt(np.array(a, a.dtype if dtype is None else dtype, order="C"))
     if dtype is None and type(data) in (float, bool):
         return np.array(data, dtypes.of_number(data))
     shape: list[int] = []

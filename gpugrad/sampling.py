@@ -335,7 +335,7 @@ def rand_gamma(input: Tensor, generator: Generator | None = None) -> Tensor:
 
 
 def sample_dirichlet(input: Tensor, generator: Generator | None = None) -> Tensor:
-    """torch._sample_dirichlet: shares of 1 along the last dim, without a gradient."""
+    """torch._sample_dirichlet: shares of 1 along the last dim; backward is an error."""
     a, be = tensor_arg("_sample_dirichlet", input)._a, input._be
     check_float("dirichlet", a.dtype)
     wide = np.dtype(np.float64)                  # small parameters underflow in float32
@@ -343,11 +343,12 @@ def sample_dirichlet(input: Tensor, generator: Generator | None = None) -> Tenso
     x = be.xp.maximum(x, dtypes.finfo(dtypes.float64).tiny)
     x = (x / x.sum(-1, keepdims=True)).astype(a.dtype)
     limits = dtypes.finfo(dtypes.OF[a.dtype])
-    return finish(x.clip(limits.tiny, 1 - limits.eps / 2), be)
+    return T.sampled_dirichlet(input, finish(x.clip(limits.tiny, 1 - limits.eps / 2), be))
 
 
 def standard_gamma_grad(self: Tensor, output: Tensor) -> Tensor:
     """torch._standard_gamma_grad: the derivative of gamma numbers to their shapes."""
+    check_float("_standard_gamma_grad_cpu", tensor_arg("_standard_gamma_grad", self)._a.dtype)
     return T.standard_gamma_grad(self, output)
 
 

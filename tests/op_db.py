@@ -88,8 +88,9 @@ RECORDS: dict[str, Record] = {}
 
 # There are no complex numbers of 32 bits, and the functions around these ops take no 16 bits, as in
 # PyTorch (all but matrix_exp, which goes by other ops).
-NOT_OF_16_BITS = frozenset("""view_as_complex complex polar fft_r2c cholesky cofactors det eig eigh
-geqrf inv lu_factor matrix_exp pinv qr slogdet solve solve_triangular svd""".split())
+NOT_OF_16_BITS = frozenset("""view_as_complex complex polar fft_r2c logaddexp_complex cholesky
+cofactors det eig eigh geqrf inv ldl_factor ldl_solve lu_factor matrix_exp pinv qr slogdet solve
+solve_triangular svd""".split())
 
 
 def record(name: str, reference: Callable[..., Any], draw: Callable[[Draw], list[Case]], *bad: Bad,
@@ -157,6 +158,8 @@ record("rpow_number", lambda x, base: float(base) ** x, lambda d: [
 record("clamp", lambda x, min=None, max=None: np.clip(x, min, max), lambda d: [
     case(d.real(3, 4), min=-0.5, max=0.5), case(d.real(4), min=0.1), case(d.real(), max=0.2),
     case(d.real(0, 3), min=0, max=1), case(d.real(4), min=0.5, max=-0.5)])
+record("clamp_min", lambda x, min: np.maximum(x, min), unary("real", min=0.1))
+record("clamp_max", lambda x, max: np.minimum(x, max), unary("real", max=0.1))
 record("leaky_relu", lambda x, slope: np.where(x > 0, x, slope * x), unary("real", slope=0.1))
 record("elu", lambda x, alpha=1.0, scale=1.0, input_scale=1.0:
        scale * np.where(x > 0, x, alpha * np.expm1(input_scale * x)),
@@ -242,6 +245,10 @@ record("masked_fill_with", lambda x, mask, value: np.where(mask, value, x), lamb
 record("clamp_between", lambda x, low=None, high=None: np.clip(x, low, high), lambda d: [
     case(d.real(3, 4), d.real(3, 4), d.real(3, 4)), case(d.real(3, 4), d.real(4), None),
     case(d.real(3, 4), None, d.real()), case(d.real(4), d.real(3, 1), d.positive(4) + 1)])
+for name, bounded in (("clamp_min_tensor", np.maximum), ("clamp_max_tensor", np.minimum)):
+    record(name, bounded, lambda d: [
+        case(d.real(3, 4), d.real(3, 4)), case(d.real(3, 4), d.real()), case(d.real(0), d.real(0)),
+        case(d.real(4), d.real(3, 1))])
 record("addcmul", lambda x, a, b, value=1: x + value * a * b, lambda d: [
     case(d.real(3, 4), d.real(3, 4), d.real(3, 4)),
     case(d.real(3, 4), d.real(4), d.real(3, 1), value=0.5),

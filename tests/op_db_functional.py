@@ -301,8 +301,8 @@ record("attention", attended, lambda d: [
     case(d.real(1, 2, 3, 2), d.real(1, 2, 4, 2), d.real(1, 2, 4, 2), SEEN_BY_SOME[None, None],
          causal=False, scale=0.5)], tolerance=1e-2)
 record("attention_backward", attention_gradients, lambda d: [
-    case(d.real(1, 2, 3, 3), d.real(1, 2, 3, 2), d.real(1, 2, 4, 2), d.real(1, 2, 4, 3),
-         d.real(1, 2, 3, 3), d.real(1, 2, 3), causal=False, scale=0.7),
+    case(d.real(1, 1, 3, 3), d.real(1, 1, 3, 2), d.real(1, 1, 4, 2), d.real(1, 1, 4, 3),
+         d.real(1, 1, 3, 3), d.real(1, 1, 3), causal=False, scale=0.7),
     case(d.real(1, 2, 3, 1), d.real(1, 2, 3, 2), d.real(1, 1, 4, 2), d.real(1, 1, 4, 1),
          d.real(1, 2, 3, 1), d.real(1, 2, 3), causal=True, scale=0.5),
     case(d.real(1, 2, 3, 2), d.real(1, 2, 3, 2), d.real(1, 2, 4, 2), d.real(1, 2, 4, 2),

@@ -50,6 +50,8 @@ record("dirichlet_grad", beta_slope, lambda d: [
     case(np.abs(d.small(3, 4)) / 2 + 0.05, d.positive(3, 4), 2 + 3 * d.positive(3, 1)),
     case(np.abs(d.small()) / 2 + 0.05, d.positive(), 2 + d.positive()),
     case(d.positive(0, 2), d.positive(0, 2), d.positive(0, 1))])
+record("sampled_dirichlet", lambda a, x: x, lambda d: [
+    case(d.positive(3, 4), d.positive(3, 4)), case(d.positive(0, 2), d.positive(0, 2))])
 
 # Random numbers don't follow from their parameters alone, and have no second derivatives.
-UNDEFINED |= {"standard_gamma", "standard_gamma_grad", "dirichlet_grad"}
+UNDEFINED |= {"standard_gamma", "standard_gamma_grad", "dirichlet_grad", "sampled_dirichlet"}

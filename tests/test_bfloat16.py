@@ -170,12 +170,14 @@ def test_default_dtype() -> None:
 # Every op ----------------------------------------------------------------------------------------
 
 # Products of 16 bits of what was rounded before.
-PRODUCTS = ("attention", "attention_backward")
+RECURRENT = [f"{kind}_layer{end}" for kind in ("rnn", "lstm", "gru") for end in ("", "_backward")]
+PRODUCTS = ("attention", "attention_backward", *RECURRENT[1::2])
 # A GPU's products are of 16 bits, and rounded before anything is added to them.
-GPU_PRODUCTS = ("addmm", "convolution", "conv_grad_input", "convolution_nd", "conv_transpose")
+GPU_PRODUCTS = ("addmm", "convolution", "conv_grad_input", "convolution_nd", "conv_transpose",
+                *RECURRENT[::2])
 
 # What forward ops hand to these backward ops in float32.
-STATISTICS = {"mean", "invstd", "r", "total", "log_sum", "shift"}
+STATISTICS = {"mean", "invstd", "r", "total", "log_sum", "shift", "lse", "cells"}
 
 
 def arguments(record: Record, case: Case, device: str, wide: bool, leaf: bool) -> list[Any]:
@@ -219,6 +221,8 @@ def test_values_are_rounded_once(record: Record, device: str) -> None:
         until *= 3
     if record.name == "pow_number":              # rounds a number and between products: PyTorch's
         until *= 4
+    if device == "cuda" and record.name in RECURRENT:
+        until *= 4                               # products and states are rounded at each step
     rough = record.name in PRODUCTS or (device == "cuda" and record.name in GPU_PRODUCTS)
     for case in record.samples():
         found = call(record, arguments(record, case, device, False, False), case)

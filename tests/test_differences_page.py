@@ -5,6 +5,7 @@ two sides differ. A row is known by its first cell.
 """
 from __future__ import annotations
 
+import copy
 import importlib
 import io
 import math
@@ -121,15 +122,10 @@ def _() -> None:
     absent("gpugrad.export")
 
 
-@row("`torch.amp`: `autocast`, `GradScaler`")
-def _() -> None:
-    absent("gpugrad.amp", "gpugrad.autocast", "gpugrad.cuda.amp")
-    assert callable(torch._amp_update_scale_)
-
-
-@row("`torch.distributed`")
+@row("`torch.distributed`; several devices in `DataParallel`")
 def _() -> None:
     assert not torch.distributed.is_available()
+    assert nn.DataParallel(nn.Linear(2, 3))(torch.ones(1, 2)).shape == (1, 3)
     refused(lambda: torch.distributed.init_process_group("gloo"))
 
 
@@ -145,9 +141,31 @@ def _() -> None:
     refused(lambda: torch.ones(2).untyped_storage().resize_(64), "can't be resized")
 
 
-@row("`DataLoader(num_workers=...)`")
+@row("functions that ask `__torch_function__`")
 def _() -> None:
-    refused(lambda: torch.utils.data.DataLoader([1], num_workers=2))
+    class Asked:
+        @classmethod
+        def __torch_function__(cls, *args: Any) -> Any:
+            raise AssertionError("asked")
+    with pytest.raises(TypeError):
+        torch.sin(Asked())
+
+
+@row("`flex_attention`")
+def _() -> None:
+    with pytest.raises(ImportError):
+        importlib.import_module("gpugrad.nn.attention.flex_attention")
+
+
+@row("selective checkpointing; `register_hooks` of one saved tensor")
+def _() -> None:
+    refused(lambda: torch.utils.checkpoint.create_selective_checkpoint_contexts([]))
+    assert not hasattr(leaf(1.0).exp().grad_fn, "_raw_saved_result")
+
+
+@row("`torch.hub` from GitHub")
+def _() -> None:
+    refused(lambda: torch.hub.load("owner/name", "net"), "GitHub")
 
 
 @row("loading whole pickled modules")
@@ -197,22 +215,29 @@ def _() -> None:
 CHECKS["error texts"] = "tests/parity compares them all"
 
 
+@row("settings of determinism, warnings and interop threads")
+def _() -> None:
+    before = torch.are_deterministic_algorithms_enabled()
+    torch.use_deterministic_algorithms(not before)
+    assert torch.are_deterministic_algorithms_enabled() is not before
+    torch.use_deterministic_algorithms(before)
+    assert torch.set_flush_denormal(True) is False
+
+
 @row("second order of batch norm, convolution and others")
 def _() -> None:
     x = torch.arange(8.0).reshape(4, 2).requires_grad_()
     assert second(lambda t: F.batch_norm(t, None, None, training=True) ** 2, x).shape == (4, 2)
 
 
-@row("threads")
-def _() -> None:
-    have = torch.get_num_threads()
-    torch.set_num_threads(have)
-    assert torch.get_num_threads() == have
-
-
 @row("memory order of factors (`linalg.inv`, `svd`, ...)")
 def _() -> None:
     assert torch.linalg.inv(torch.eye(3)).is_contiguous()
+
+
+@row("`linalg.ldl_*` on CUDA; `lobpcg`")
+def _() -> None:
+    refused(lambda: torch.lobpcg(torch.eye(6), k=1, tracker=print))
 
 
 @row("`addmm`, `addmv`, `baddbmm`, `addbmm` of integers with a fractional `alpha` or `beta`")
@@ -277,11 +302,14 @@ def _() -> None:
     assert x.tolist() == [1, 1, 1]
 
 
-@row("classes out of range in a loss on CUDA", cuda=True)
+@row("classes out of range in a loss, negative Poisson rates and variances, on CUDA", cuda=True)
 def _() -> None:
     x = torch.ones(1, 3, device="cuda", requires_grad=True)
     loss = F.cross_entropy(x, torch.tensor([7], device="cuda"))
     assert math.isnan(loss.item())
+    assert math.isnan(torch.poisson(torch.tensor([-1.0], device="cuda")).item())
+    var = torch.tensor([-1.0], device="cuda")
+    assert math.isfinite(F.gaussian_nll_loss(var, var, var).item())
 
 
 @row("`cross_entropy`")
@@ -300,13 +328,25 @@ def _() -> None:
     assert F.dropout(x).tolist() == a
 
 
-@row("steps that an optimizer keeps on the device", cuda=True)
+@row("steps, and other numbers of NAdam and ASGD, that an optimizer keeps on the device", cuda=True)
 def _() -> None:
     w = torch.ones(2, device="cuda", dtype=torch.float64, requires_grad=True)
     opt = torch.optim.Adam([w], capturable=True)
     w.sum().backward()
     opt.step()
     assert opt.state[w]["step"].dtype is torch.float32
+
+
+CHECKS["`GradScaler.step` on CUDA"] = "tests/amp counts what the host waits for"
+CHECKS["`Muon`"] = "a package decides"
+
+
+@row("`autocast` on the CPU: `bilinear`, `linalg.vecdot`, `LSTMCell`, `pdist`, `F.pad` by "
+     "replicating, `index_copy`")
+def _() -> None:
+    x = torch.ones(2, 3)
+    with torch.autocast("cpu", torch.float16):
+        assert F.bilinear(x, x, torch.ones(2, 3, 3)).dtype is torch.float16
 
 
 @row("several values written to one place by `scatter`, `index_copy`, `put`")
@@ -334,11 +374,12 @@ def _() -> None:
     assert view.tolist() == [0, 0]
 
 
-@row("`bessel_*`, `airy_ai`, `i0` and kin at infinity")
+@row("`bessel_*`, `airy_ai`, `i0` and kin at infinity; `polygamma` at its poles")
 def _() -> None:
     far = torch.tensor(math.inf)
     assert torch.special.bessel_j0(far).item() == 0 == torch.special.airy_ai(far).item()
     assert torch.i0(far).item() == math.inf
+    assert torch.polygamma(1, torch.tensor(-1.0)).item() == math.inf
 
 
 @row("special functions")
@@ -373,10 +414,17 @@ def _() -> None:
     assert grad(x.amax(), x)[0].tolist() == [1, 0]
 
 
-@row("`max(dim=None)`, `min(dim=None)`, `prod(dim=None)`")
+@row("`dim=None` in `max`, `min`, `prod`, `median`, `nanmedian`")
 def _() -> None:
     x = torch.tensor([[1.0, 2.0], [3.0, 4.0]])
-    assert [f(x, dim=None).item() for f in (torch.max, torch.min, torch.prod)] == [4, 1, 24]
+    every = (torch.max, torch.min, torch.prod, torch.median, torch.nanmedian)
+    assert [f(x, dim=None).item() for f in every] == [4, 1, 24, 2, 2]
+
+
+@row("`out=` of `relu`, `broadcast_to` and others")
+def _() -> None:
+    out = torch.empty(2)
+    assert torch.relu(torch.tensor([-1.0, 1.0]), out=out) is out and out.tolist() == [0, 1]
 
 
 @row("attention with `is_causal` and a mask")
@@ -384,6 +432,25 @@ def _() -> None:
     q = torch.eye(2)[None, None]
     hide = torch.tensor([[True, True], [False, True]])
     assert F.scaled_dot_product_attention(q, q, q, hide, is_causal=True).tolist() == q.tolist()
+
+
+@row("`sdpa_kernel`; `CausalBias`")
+def _() -> None:
+    from gpugrad.nn.attention import SDPBackend, bias, sdpa_kernel
+    assert not isinstance(bias.causal_lower_right(2, 2), torch.Tensor)
+    q = torch.ones(1, 1, 2, 3)
+    with sdpa_kernel(SDPBackend.MATH):
+        assert F.scaled_dot_product_attention(q, q, q).tolist() == q.tolist()
+
+
+@row("`TransformerEncoder` in eval: sequences that are all padding; `mask_check=False`")
+def _() -> None:
+    layer = nn.TransformerEncoderLayer(4, 2, 8, batch_first=True)
+    net = nn.TransformerEncoder(layer, 1, mask_check=False).eval()
+    with torch.no_grad():
+        y = net(torch.ones(2, 3, 4), src_key_padding_mask=torch.tensor([[True] * 3,
+                                                                        [True, False, False]]))
+    assert not y[0].any() and not y[1, 0].any() and y[1, 1:].all()
 
 
 @row("taps of weight 0 in a resize's gradient; NaN places in `grid_sample`")
@@ -437,9 +504,10 @@ def _() -> None:
 
 
 @row("strides of copies made from a transposed tensor (`x.t()[i]`, `index_fill`, `*_scatter`, "
-     "`pad`, `tril`)")
+     "`pad`, `tril`), and of operations on operands in several orders")
 def _() -> None:
     x, i = torch.ones(3, 4).t(), torch.tensor([0, 1])
+    assert (x + torch.ones(4, 3)).is_contiguous()
     assert x[i].is_contiguous() and x.index_fill(0, i, 0).is_contiguous()
 
 
@@ -468,6 +536,116 @@ def _() -> None:
 def _() -> None:
     x, none = torch.ones(1, 2, requires_grad=True), torch.ones(0, requires_grad=True)
     assert grad(torch.cat([x, none]).sum(), none, allow_unused=True) == (None,)
+
+
+@row("gradients of `std(dim=())`, `polar` of negative lengths, `atan2` of small integers, "
+     "`ctc_loss` with the blank among its targets, `CrossMapLRN2d`")
+def _() -> None:
+    x = leaf(1.0, 2.0)
+    assert grad(x.std(dim=()), x)[0].isfinite().all()
+    small = torch.tensor([100, 200], dtype=torch.uint8)
+    want = grad(torch.atan2(x, small.float()).sum(), x)[0]
+    assert grad(torch.atan2(x, small).sum(), x)[0].tolist() == want.tolist()
+    r = leaf(-2.0, -3.0)
+    assert grad(torch.polar(r, torch.zeros(2)).real.sum(), r)[0].tolist() == [1, 1]
+
+
+CHECKS["gradients of gamma, beta and Dirichlet samples"] = \
+    "tests/op_db_implicit.py has them by integrals"
+
+
+@row("`unique_consecutive(x, True)`")
+def _() -> None:
+    assert torch.unique_consecutive(torch.tensor([3, 3, 1]), True)[1].tolist() == [0, 0, 1]
+
+
+@row("`Multinomial.entropy()` after `expand`; deep copies of an `UninitializedBuffer`; "
+     "`orthogonal_` and margin losses in half precision")
+def _() -> None:
+    d = torch.distributions.Multinomial(3, torch.ones(2))
+    assert d.expand((2,)).entropy().tolist() == [d.entropy().item()] * 2
+    assert isinstance(copy.deepcopy(nn.UninitializedBuffer()), nn.UninitializedBuffer)
+    x = nn.init.orthogonal_(torch.empty(2, 2, dtype=torch.float16))
+    assert F.multi_margin_loss(x, torch.tensor([0, 1])).dtype is torch.float16
+
+
+@row("`torch.save` of uninitialized parameters")
+def _() -> None:
+    with pytest.raises(ValueError, match="uninitialized"):
+        torch.save(nn.LazyLinear(2).state_dict(), io.BytesIO())
+
+
+@row("`soft_margin_loss` far from 0; `multi_margin_loss` of nothing")
+def _() -> None:
+    assert F.soft_margin_loss(torch.tensor(-1000.0), torch.tensor(1.0)).item() == 1000
+    none = torch.ones(0, 3), torch.ones(0, dtype=torch.int64)
+    assert math.isnan(F.multi_margin_loss(*none).item())
+    assert F.multi_margin_loss(*none, reduction="sum").item() == 0
+
+
+CHECKS["`acc_policy`, `allow_retain_graph` in the options of `linear_cross_entropy`"] = \
+    "no value shows it"
+
+
+@row("dims of `cummax` of nothing, too long lengths in `pack_padded_sequence`, labels of "
+     "`ctc_loss` out of range")
+def _() -> None:
+    with pytest.raises(IndexError):
+        torch.cummax(torch.ones(0, 3), 5)
+    with pytest.raises(RuntimeError, match="length"):
+        nn.utils.rnn.pack_padded_sequence(torch.ones(3, 1), [4])
+    with pytest.raises(IndexError):
+        F.ctc_loss(torch.zeros(2, 1, 3), torch.tensor([[7]]), [2], [1])
+
+
+@row("transposed convolution with a result of size 0")
+def _() -> None:
+    with pytest.raises(RuntimeError, match="too small"):
+        F.conv_transpose1d(torch.ones(1, 1, 1), torch.ones(1, 1, 2), padding=1)
+
+
+@row("output of `GRU` and `RNN` changed in place before backward")
+def _() -> None:
+    y = nn.GRU(2, 2)(torch.ones(1, 1, 2))[0]
+    with pytest.raises(RuntimeError, match="inplace"):
+        y.mul_(2).sum().backward()
+
+
+@row("`unpad_sequence`")
+def _() -> None:
+    x = torch.ones(3, 2)
+    nn.utils.rnn.unpad_sequence(x, torch.tensor([3, 1]))
+    assert x.shape == (3, 2)
+
+
+@row("hooks on saved tensors")
+def _() -> None:
+    seen: list[Any] = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: seen.append(t) or t, lambda t: t):
+        leaf(1.0).exp()
+    assert seen and seen[0].grad_fn is None
+
+
+@row("a value of a checkpoint unpacked twice in one backward")
+def _() -> None:
+    calls: list[Any] = []
+    y = torch.utils.checkpoint.checkpoint(lambda t: calls.append(t) or t.exp(), leaf(0.0),
+                                          use_reentrant=False)
+    y.register_hook(lambda g: y.grad_fn._saved_result and None)
+    y.sum().backward()
+    assert len(calls) == 3
+
+
+@row("`remove_spectral_norm`")
+def _() -> None:
+    layer = nn.utils.spectral_norm(nn.Linear(2, 2))
+    assert layer._load_state_dict_pre_hooks
+    assert not nn.utils.remove_spectral_norm(layer)._load_state_dict_pre_hooks
+
+
+@row("`torch.__version__`")
+def _() -> None:
+    assert torch.__version__ == importlib.import_module("gpugrad").__version__
 
 
 @row("gradients of `cholesky_inverse` and `cholesky_solve`")

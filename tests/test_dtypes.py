@@ -26,6 +26,15 @@ def test_one_object_each():
         assert pickle.loads(pickle.dumps(d)) is d and copy.deepcopy(d) is d
 
 
+def test_a_dtype_of_numpy_that_was_pickled():
+    """It equals the one there was, but is another object."""
+    foreign = pickle.loads(pickle.dumps(np.ones(2, np.float32)))
+    x = torch.from_numpy(foreign)
+    be = x._be
+    assert be.number[7.0625, foreign.dtype].dtype is be.zero[foreign.dtype].dtype is x._a.dtype
+    assert (torch.ones(2) * 7.0625).tolist() == (x * 7.0625).tolist() == [7.0625, 7.0625]
+
+
 @pytest.mark.parametrize("a, b, result", [
     (torch.int8, torch.int64, torch.int64), (torch.uint8, torch.int8, torch.int16),
     (torch.bool, torch.uint8, torch.uint8), (torch.int64, torch.float16, torch.float16),

@@ -25,9 +25,9 @@ LAYERS = {name: number for number, names in enumerate([
      "fills", "signal_windows", "tensor_types", "serialization", "special", "linalg", "fft",
      "storage", "cuda", "pinned", "backends", "amp", "settings", "cpu",
      "_C", "__config__", "_dynamo", "absent", "accelerator", "assertions", "compiler",
-     "distributed", "fx", "hub", "library", "multiprocessing", "onnx", "overrides", "profiler",
+     "distributed", "fx", "hub", "library", "multiprocessing", "overrides", "profiler",
      "sparse", "testing", "types", "version"],
-    ["nn", "func", "distributions", "_jit_internal", "ao", "jit", "quantization"],
+    ["nn", "func", "distributions", "_jit_internal", "ao", "jit", "onnx", "quantization"],
     ["optim"],
     ["utils"],
 ]) for name in names}

@@ -1,6 +1,9 @@
 """The wheel: small, pure Python, with its kernels, its type marker, and nothing of the tests."""
 from __future__ import annotations
 
+import ast
+import base64
+import hashlib
 import os
 import re
 import subprocess
@@ -42,6 +45,23 @@ def names_in(wheel):
 def test_name_and_size(wheel):
     assert re.fullmatch(r"gpugrad-[\w.]+-py3-none-any\.whl", wheel.name)
     assert wheel.stat().st_size < 1_000_000
+
+
+def test_only_comments_are_left_out(wheel):
+    with zipfile.ZipFile(wheel) as archive:
+        for name in sorted(names_in(wheel)):
+            if name.endswith(".py"):
+                packed, source = archive.read(name).decode(), (ROOT / name).read_text("utf-8")
+                assert ast.dump(ast.parse(packed)) == ast.dump(ast.parse(source)), name
+                assert packed.count("\n") == source.count("\n"), name
+        listed = next(name for name in archive.namelist() if name.endswith("/RECORD"))
+        for line in archive.read(listed).decode().splitlines():
+            name, digest, size = line.rsplit(",", 2)
+            if name != listed:
+                content = archive.read(name)
+                want = base64.urlsafe_b64encode(hashlib.sha256(content).digest()).decode()
+                assert (digest, size) == (f"sha256={want.rstrip('=')}", str(len(content)))
+    assert archive.namelist()[-1] == listed
 
 
 def test_contents(wheel):

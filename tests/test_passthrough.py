@@ -95,7 +95,6 @@ ABSENT = {
     "jit.CompilationUnit": lambda: torch.jit.CompilationUnit("def f(): pass"),
     "fx.symbolic_trace": lambda: torch.fx.symbolic_trace(MODULE),
     "fx.Graph": lambda: torch.fx.Graph(), "fx.Tracer": lambda: torch.fx.Tracer(),
-    "onnx.export": lambda: torch.onnx.export(MODULE, torch.ones(2), "x"),
     "sparse.mm": lambda: torch.sparse.mm(torch.ones(2, 2), torch.ones(2, 2)),
     "quantization.prepare": lambda: torch.quantization.prepare(MODULE),
     "ao": lambda: torch.ao.quantization.quantize_dynamic(MODULE),

@@ -296,9 +296,3 @@ def test_counts_have_their_distributions() -> None:
     assert p.grad.tolist() == [0, 0, 0]
     g = torch._standard_gamma(torch.full((20000,), 2.5))
     assert abs(g.mean() - 2.5) < 0.05
-
-
-@pytest.mark.gpu
-def test_counts_on_cuda_are_refused() -> None:
-    with pytest.raises(NotImplementedError, match="draw on the CPU"):
-        torch.poisson(torch.ones(2, device="cuda"))

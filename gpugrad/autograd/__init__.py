@@ -25,6 +25,6 @@ def __getattr__(name: str) -> Any:
         from importlib import import_module
         return import_module("gpugrad.autograd." + name)
     if name == "Variable":
-        from gpugrad._tensor import Tensor
-        return Tensor
+        from gpugrad.autograd.variable import Variable
+        return Variable
     raise AttributeError(f"module 'gpugrad.autograd' has no attribute '{name}'")

@@ -176,7 +176,7 @@ def _check_projection(func: Any, inputs: Any, outputs: Any, places: list[int],
         kept = [x._a.copy() for x in checked]
         for sign in (eps, -eps):
             for x, a, d in zip(checked, kept, directions):
-                x._a[...] = a + sign * d
+                x._a[...] = a + x._be.from_host(sign * d)
             total.append(sum((flat(w) * _run(func, inputs, k)).sum()
                              for k, w in weights.items()))
             for x, a in zip(checked, kept):

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from gpugrad import dtypes
-from gpugrad._state import anomaly, complex_gradients, off, state
+from gpugrad._state import anomaly, complex_gradients, listening, off, state
 from gpugrad._tensor import LEAF, InferenceCell, Tensor, _new, wrap
 from gpugrad.autograd import casting
 from gpugrad.autograd.node import leaf_edge, next_key, turn
@@ -166,7 +166,8 @@ def is_live(spec: Spec, ins: Any) -> bool:
 
 def to_default_float(a: Any) -> Any:
     """An integer array as one of the default floating dtype, for functions such as exp."""
-    return a.astype(dtypes.default_np())
+    y = a.astype(dtypes.default_np())
+    return y if listening[0] is None else listening[0].converted(a, y)
 
 
 def unary(spec: Spec) -> Any:
@@ -473,7 +474,7 @@ def operands(x: Any, y: Any, name: str) -> Any:
     if not isinstance(one, Tensor):
         raise not_a_tensor(name, x)
     if isinstance(other, np.ndarray) and one._be.index == 0:
-        other = wrap(other)
+        other = wrap(dtypes.adopt(other))
         x, y = (one, other) if xt else (other, one)
         return one._be, x, y, x._a, y._a
     if not isinstance(other, NUMBERS):
@@ -497,7 +498,8 @@ def as_operand(be: Any, v: Any, dtype: Any) -> Any:
                                f"overflow") from None
     if dtype is None or v.dtype == dtype:
         return v
-    return be.guard(v.astype)(dtype) if be.index == 2 else v.astype(dtype)
+    y = be.guard(v.astype)(dtype) if be.index == 2 else v.astype(dtype)
+    return y if listening[0] is None else listening[0].converted(v, y)
 
 
 def not_a_tensor(name: str, x: Any) -> TypeError:

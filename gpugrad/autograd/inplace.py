@@ -4,7 +4,7 @@ from __future__ import annotations
 from typing import Any
 
 from gpugrad import dtypes
-from gpugrad._state import anomaly, off, state
+from gpugrad._state import anomaly, listening, off, state
 from gpugrad._tensor import LEAF, Tensor, bump, check_memory
 from gpugrad.autograd import conjugate
 from gpugrad.autograd.entry import (
@@ -273,6 +273,8 @@ def make_inplace(spec: Spec) -> Any:
                 be.guard(xa.__setitem__)(..., result)
             else:
                 xa[...] = result
+                if listening[0] is not None:
+                    listening[0].wrote(xa, result)
         if node is not None:
             spec.refresh_results(node, ins)
             rebase(x, node)

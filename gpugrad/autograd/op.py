@@ -9,7 +9,7 @@ from typing import Any
 from gpugrad import backend
 from gpugrad.autograd.entry import binary, nary, unary
 from gpugrad.autograd.inplace import make_inplace
-from gpugrad.autograd.rules import Level, RawLevel, Spec, tensors
+from gpugrad.autograd.rules import RawLevel, Spec, tensors
 
 SPECS: dict[str, Spec] = {}
 _composites: list[Any] = []
@@ -45,8 +45,6 @@ def op(node: str = "", *, outputs: int | None = 1, diff: int | None = None,
         setattr(tensors, spec.name, entry)
         if inplace:
             setattr(tensors, spec.name + "_", make_inplace(spec))
-            Level.is_there(spec.name + "_")
-        Level.is_there(spec.name)
         return entry
     return build
 
@@ -57,11 +55,11 @@ def composite(fn: Any) -> Any:
     Returns the function on Tensors.
     """
     _composites.append(fn)
-    setattr(tensors, fn.__name__, functools.partial(fn, tensors))
+    on_tensors = functools.partial(fn, tensors)
+    setattr(tensors, fn.__name__, on_tensors)
     for be in backend.made():
         setattr(be.raw, fn.__name__, functools.partial(fn, be.raw))
-    Level.is_there(fn.__name__)
-    return getattr(tensors, fn.__name__)
+    return on_tensors
 
 
 def attach(be: Any, spec: Spec) -> None:

@@ -9,6 +9,7 @@ raw arrays, or, under create_graph, the ops on Tensors.
 from __future__ import annotations
 
 import functools
+from contextlib import suppress
 from importlib import import_module
 from operator import itemgetter
 from typing import Any
@@ -31,8 +32,9 @@ class NOTHING:
 class Waiting:
     """An op whose module is imported when its name is first read at some level.
 
-    It stands in the class of the levels, and goes when the op is declared: then the name is a plain
-    attribute. (A __getattr__ would slow every read.)
+    It stands in the class of the levels, and goes when the op is read and all of its module is
+    there: then the name is a plain attribute. (A __getattr__ would slow every read.) Until then
+    it stands before the attribute, so that a thread waits for a module that another one imports.
     """
 
     __slots__ = ("module", "name")
@@ -43,11 +45,16 @@ class Waiting:
     def __get__(self, level: Any, cls: type) -> Any:
         if level is None:
             return self
-        import_module(self.module)
+        module = import_module(self.module)
         if self.name not in vars(level):
             raise AttributeError(f"{self.module} declares no op {self.name}: mend the table in "
                                  "gpugrad/ops/__init__.py")
+        if not getattr(module.__spec__, "_initializing", False):
+            Level.is_there(self.name)
         return vars(level)[self.name]
+
+    def __set__(self, level: Any, value: Any) -> None:
+        vars(level)[self.name] = value
 
 
 class Level:
@@ -61,7 +68,7 @@ class Level:
     @classmethod
     def is_there(cls, name: str) -> None:
         """The op is declared, at every level."""
-        if name in vars(Level):
+        with suppress(AttributeError):              # another thread said so
             delattr(Level, name)
 
 
@@ -158,9 +165,10 @@ class Spec:
             self.forward = body["forward"]
         cuda = body.get("cuda")
         gpu = with_fallback(cuda, self.forward) if cuda else self.forward
-        # By a backend's index: the CPU, a GPU, a GPU among several, and no data.
+        # By a backend's index: the CPU, a GPU, a GPU among several, and no data. Entries look it up
+        # at each call: onnx/trace.py listens there.
         self.meta = body.get("meta")
-        self.impl = (self.forward, gpu, guarded(gpu), without_data(self, cuda))
+        self.impl = [self.forward, gpu, guarded(gpu), without_data(self, cuda)]
         # The ufunc itself by index, filled in as backends are made.
         self.direct: list[Any] | None = [None] * 4 if self.ufunc and not cuda else None
         positional, keywords, self.variadic = parameters(self.forward)

@@ -8,7 +8,14 @@ import numpy as np
 
 from gpugrad.backend import columns, error_function
 from gpugrad.device import device as Device
-from gpugrad.dtypes import HALF
+from gpugrad.dtypes import HALF, OF
+
+
+def one_object(dtype: Any) -> Any:
+    """The object that arrays here have for a dtype: ops compare dtypes by identity, and a pickled
+    one, though equal to it, is another."""
+    own = OF.get(dtype)
+    return dtype if own is None else own.np
 
 
 class Numbers(dict[Any, Any]):
@@ -22,7 +29,7 @@ class Numbers(dict[Any, Any]):
 
     def __missing__(self, key: tuple[Any, Any]) -> Any:
         value, dtype = key
-        a = self.be.scalar(value, dtype)
+        a = self.be.scalar(value, one_object(dtype))
         if value != 0 or type(value) is int:      # 0.0 and -0.0 would share a place
             if len(self) > 256:
                 self.clear()
@@ -37,7 +44,7 @@ class Zeros(dict[Any, Any]):
         self.be = be
 
     def __missing__(self, dtype: Any) -> Any:
-        a = self[dtype] = self.be.scalar(0, dtype)
+        a = self[dtype] = self.be.scalar(0, one_object(dtype))
         return a
 
 

@@ -106,8 +106,13 @@ def simulate(on: bool) -> None:
     usable.cache_clear()
 
 
+forked = [""]       # the error for who wants CUDA in a worker process: see backend/forked.py
+
+
 def needed() -> Any:
     """CuPy; RuntimeError with the reason if CUDA can't be used."""
+    if forked[0]:
+        raise RuntimeError(forked[0])
     cupy, reason = usable()
     if cupy is None:
         raise RuntimeError(f"CUDA is not available: {reason}. Without a GPU use the device 'cpu'")

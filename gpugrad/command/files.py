@@ -156,7 +156,7 @@ def _write(tensors: dict[str, Tensor], path: Path) -> None:
         if low:
             raise Unusable(f"{path}: NumPy's files have no bfloat16, which {low[0]!r} is; convert "
                            "to .pt or .safetensors")
-        np.savez(path, **{k: t.detach().numpy() for k, t in tensors.items()})  # type: ignore[arg-type]
+        np.savez(path, **{k: t.detach().numpy() for k, t in tensors.items()})
     else:
         gpugrad.save(tensors, path)
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from gpugrad import dtypes
+from gpugrad._state import listening
 from gpugrad._tensor import Tensor, bump, wrap
 from gpugrad.autograd.entry import NUMBERS
 from gpugrad.autograd.grad_mode import no_grad
@@ -145,6 +146,8 @@ def _places(x: Tensor, dim: int, k: Tensor) -> list[Tensor]:
     if not _is_mask(k):
         return [k]
     _check_mask(x, dim, k)
+    if listening[0] is not None:
+        listening[0].sized_by(k._a)
     return [to_backend(wrap(i, k._be), x._be) for i in k._a.nonzero()]
 
 

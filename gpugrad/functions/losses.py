@@ -2,7 +2,9 @@
 from __future__ import annotations
 
 import math
+import sys
 import warnings
+from pathlib import Path
 from typing import Any
 
 from gpugrad import dtypes
@@ -17,17 +19,27 @@ from gpugrad.functions.shape import broadcast_tensors
 # What losses share -------------------------------------------------------------------------------
 
 
-def reduction_of(reduction: str, size_average: Any = None, reduce: Any = None,
-                 stacklevel: int = 4) -> str:
+_PACKAGE = str(Path(__file__).parents[1])
+
+
+def _warn(text: str) -> None:
+    """A warning at the line that called the package: autocast may stand between."""
+    frame: Any = sys._getframe(1)
+    level = 2
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(_PACKAGE):
+        frame, level = frame.f_back, level + 1
+    warnings.warn(text, stacklevel=level)
+
+
+def reduction_of(reduction: str, size_average: Any = None, reduce: Any = None) -> str:
     """The reduction, also from the two arguments of old; raises ValueError if it isn't one."""
     if size_average is not None or reduce is not None:
         average = size_average is None or size_average
         reduction = "none" if reduce is not None and not reduce else "mean" if average else "sum"
-        warnings.warn("size_average and reduce args will be deprecated, please use "
-                      f"reduction='{reduction}' instead.", stacklevel=stacklevel - 1)
+        _warn("size_average and reduce args will be deprecated, please use "
+              f"reduction='{reduction}' instead.")
     elif reduction == "elementwise_mean":
-        warnings.warn("reduction='elementwise_mean' is deprecated. Please use reduction='mean' "
-                      "instead.", stacklevel=stacklevel - 1)
+        _warn("reduction='elementwise_mean' is deprecated. Please use reduction='mean' instead.")
         return "mean"
     if reduction not in ("none", "mean", "sum"):
         raise ValueError(f"{reduction} is not a valid value for reduction")
@@ -55,9 +67,9 @@ def same_sizes(input: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     """Both broadcast to one shape, with a warning if they weren't of one."""
     if input._a.shape == target._a.shape:
         return input, target
-    warnings.warn(f"Using a target size ({target.size()}) that is different to the input size "
-                  f"({input.size()}). This will likely lead to incorrect results due to "
-                  "broadcasting. Please ensure they have the same size.", stacklevel=3)
+    _warn(f"Using a target size ({target.size()}) that is different to the input size "
+          f"({input.size()}). This will likely lead to incorrect results due to broadcasting. "
+          "Please ensure they have the same size.")
     a, b = broadcast_tensors(input, target)
     return a, b
 
@@ -281,10 +293,10 @@ def kl_div(input: Tensor, target: Tensor, size_average: bool | None = None,
     """
     by_batch = reduction == "batchmean" and size_average is None and reduce is None
     if size_average is None and reduce is None and reduction == "mean":
-        warnings.warn("reduction: 'mean' divides the total loss by both the batch size and the "
-                      "support size.'batchmean' divides only by the batch size, and aligns with "
-                      "the KL div math definition.'mean' will be changed to behave the same as "
-                      "'batchmean' in the next major release.", stacklevel=2)
+        _warn("reduction: 'mean' divides the total loss by both the batch size and the support "
+              "size.'batchmean' divides only by the batch size, and aligns with the KL div math "
+              "definition.'mean' will be changed to behave the same as 'batchmean' in the next "
+              "major release.")
     reduction = reduction_of("sum" if by_batch else reduction, size_average, reduce)
     for x in (input, target):
         kind = x._a.dtype.kind

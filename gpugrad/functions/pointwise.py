@@ -443,20 +443,52 @@ def clamp_(x: Tensor, min: Any = None, max: Any = None) -> Tensor:
     return T.clamp_(x, min=low, max=high)
 
 
+def _one_bound(name: str, x: Tensor, bound: Any) -> bool:
+    """Is the only bound a tensor?"""
+    if not isinstance(bound, _OPERANDS):
+        raise TypeError(f"{name}() received an invalid combination of arguments - got (Tensor, "
+                        f"{type(bound).__name__}), but expected one of: a Tensor, a Number")
+    if x._a.dtype is _BOOL and isinstance(bound, bool):
+        raise _unsupported(f"{name}_scalar_cpu", x)
+    return _bounds(x, bound, None)
+
+
 def clamp_min(input: Tensor, min: Any) -> Tensor:
-    return clamp(input, min=min)
+    """input, or min where that is greater."""
+    if _one_bound("clamp_min", input, min):
+        broadcast_shape(input, min)
+        return T.clamp_min_tensor(*common(input, min))
+    x = cast(input, dtypes.promote(input._a, min))
+    return T.clamp_min(x, min=number_of(min, x._a.dtype))
 
 
 def clamp_max(input: Tensor, max: Any) -> Tensor:
-    return clamp(input, max=max)
+    """input, or max where that is less."""
+    if _one_bound("clamp_max", input, max):
+        broadcast_shape(input, max)
+        return T.clamp_max_tensor(*common(input, max))
+    x = cast(input, dtypes.promote(input._a, max))
+    return T.clamp_max(x, max=number_of(max, x._a.dtype))
+
+
+def _bound_in_place(name: str, x: Tensor, bound: Any) -> tuple[Any, bool]:
+    """The bound in the dtype of x, and whether it is a tensor."""
+    tensor = _one_bound(name, x, bound)
+    _check_result(x, dtypes.promote(x._a, _operand(bound)))
+    if tensor:
+        check_written(x, bound)
+        return cast(bound, x._a.dtype), True
+    return number_of(bound, x._a.dtype), False
 
 
 def clamp_min_(x: Tensor, min: Any) -> Tensor:
-    return clamp_(x, min=min)
+    low, tensor = _bound_in_place("clamp_min", x, min)
+    return T.clamp_min_tensor_(x, low) if tensor else T.clamp_min_(x, min=low)
 
 
 def clamp_max_(x: Tensor, max: Any) -> Tensor:
-    return clamp_(x, max=max)
+    high, tensor = _bound_in_place("clamp_max", x, max)
+    return T.clamp_max_tensor_(x, high) if tensor else T.clamp_max_(x, max=high)
 
 
 def where(condition: Tensor, input: Any = None, other: Any = None) -> Any:

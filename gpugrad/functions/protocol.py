@@ -59,16 +59,70 @@ def dlpack(self: Tensor, *, stream: Any = None, max_version: Any = None, dl_devi
     """The memory as a DLPack capsule."""
     if self._edge is not None:
         raise BufferError("Can't export tensors that require gradient, use tensor.detach()")
-    if self._a.dtype.kind == "V":
-        raise BufferError("bfloat16 tensors have no DLPack form here: convert to float32")
     if self.is_meta:
         raise BufferError("Cannot pack tensors on meta")
+    if dl_device is not None and tuple(dl_device) != dlpack_device(self):
+        if tuple(dl_device) != (1, 0) or copy is False:
+            raise BufferError(f"__dlpack__(dl_device={dl_device}): the tensor is on {self.device}: "
+                              "move it there first")
+        return dlpack(self.cpu(), max_version=max_version)
+    if stream is not None and not self.is_cuda:
+        raise AssertionError("stream should be None on cpu.")
     a = self._be.copy(self._a) if copy else self._a
+    bits = a.dtype.kind == "V"                   # bfloat16: neither NumPy nor CuPy can name it
+    if bits:
+        a = a.view(np.uint16)
     if self.is_cuda:
-        return a.__dlpack__(stream=stream)
-    if not a.flags.writeable:
-        a = a.copy()
-    return a.__dlpack__()
+        capsule = a.__dlpack__(stream=stream)
+    else:
+        if not a.flags.writeable:
+            a = a.copy()
+        try:                                     # NumPy 2.1; before it, readers get no version
+            capsule = a.__dlpack__(max_version=max_version)
+        except TypeError:
+            capsule = a.__dlpack__()
+    if bits:
+        _dtype_in(capsule)[0] = _BFLOAT
+    return capsule
+
+
+_UINT, _BFLOAT = 1, 4            # DLPack's codes of kinds of dtypes
+
+
+def _dtype_in(capsule: Any) -> Any:
+    """The four bytes of a DLPack capsule that say the dtype: code, bits, and two for lanes."""
+    import ctypes
+
+    api = ctypes.pythonapi
+    name, head = (b"dltensor", 0)
+    api.PyCapsule_IsValid.argtypes = api.PyCapsule_GetPointer.argtypes = [ctypes.py_object,
+                                                                          ctypes.c_char_p]
+    api.PyCapsule_GetPointer.restype = ctypes.c_void_p
+    if not api.PyCapsule_IsValid(capsule, name):
+        # A version, the owner, its destructor and flags come first.
+        name, head = b"dltensor_versioned", 32
+    at = api.PyCapsule_GetPointer(capsule, name)
+    return (ctypes.c_uint8 * 4).from_address(at + head + 20)
+
+
+class _Bits:
+    """An array of bfloat16 whose capsules say uint16, which has as many bits."""
+
+    def __init__(self, source: Any) -> None:
+        self.source = source
+        self.__dlpack_device__ = source.__dlpack_device__
+
+    def __dlpack__(self, **kw: Any) -> Any:
+        capsule = self.source.__dlpack__(**kw)
+        _dtype_in(capsule)[0] = _UINT
+        return capsule
+
+
+def _is_bfloat16(source: Any) -> bool:
+    """Asked of the name of the dtype, as a capsule can be had only once from some."""
+    if isinstance(source, _Capsule):
+        return list(_dtype_in(source.capsule)[0:2]) == [_BFLOAT, 16]
+    return str(getattr(source, "dtype", "")).endswith("bfloat16")
 
 
 def dlpack_device(self: Tensor) -> tuple[int, int]:
@@ -120,19 +174,22 @@ def from_dlpack(ext_tensor: Any, *, device: Any = None, copy: bool | None = None
         raise RuntimeError(f"from_dlpack(): device type {int(kind)} is not supported, only CPU and "
                            "CUDA")
     be = get(f"cuda:{index}") if int(kind) == 2 else cpu
-    a = be.xp.from_dlpack(ext_tensor)
+    bits = _is_bfloat16(ext_tensor)
+    a = be.xp.from_dlpack(_Bits(ext_tensor) if bits else ext_tensor)
     if a.dtype not in dtypes.OF:
         raise RuntimeError(f"from_dlpack(): arrays of {a.dtype} are not supported")
     if isinstance(ext_tensor, _Capsule):         # NumPy, not knowing better, makes it read-only
         a = np.asarray(_Writable(a))
+    if bits:
+        a = a.view(dtypes.bfloat16.np)
     x = wrap(a, be)
     x = x if device is None else x.to(device)
     return x.clone() if copy else x
 
 
 def to_dlpack(tensor: Tensor) -> Any:
-    """The memory as a DLPack capsule: ``tensor.__dlpack__()``."""
-    return dlpack(tensor)
+    """The memory as a DLPack capsule; ``tensor.__dlpack__()`` refuses a tensor with history."""
+    return dlpack(tensor.detach())
 
 
 # Memory ------------------------------------------------------------------------------------------

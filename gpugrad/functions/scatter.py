@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from gpugrad import dtypes
+from gpugrad._state import listening
 from gpugrad._tensor import Tensor, wrap
 from gpugrad.autograd.entry import NUMBERS
 from gpugrad.autograd.rules import tensors as T
@@ -363,6 +364,8 @@ def masked_scatter_(x: Tensor, mask: Tensor, source: Tensor) -> Tensor:
 def nonzero(input: Tensor, *, as_tuple: bool = False) -> Any:
     """The indices of the elements that are not zero: (n, dims), or one tensor per dim."""
     be, a = input._be, input._a
+    if listening[0] is not None:
+        listening[0].sized_by(a)
     found = be.xp.stack((a if a.ndim else a.reshape(1)).nonzero())
     if as_tuple:
         return tuple([wrap(i, be) for i in found])

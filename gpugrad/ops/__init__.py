@@ -21,9 +21,9 @@ THEMES = {
     "bias": "bias_act",
     "compare":
         "bitwise_and bitwise_left_shift bitwise_not bitwise_or bitwise_right_shift bitwise_xor "
-        "clamp clamp_between drop_where eq ge gt isfinite isinf isnan keep_where keep_within le "
-        "logical_and logical_not logical_or logical_xor lt masked_fill masked_fill_with maximum "
-        "minimum ne share_of_extreme where",
+        "clamp clamp_between clamp_max clamp_max_tensor clamp_min clamp_min_tensor drop_where eq "
+        "ge gt isfinite isinf isnan keep_where keep_within le logical_and logical_not logical_or "
+        "logical_xor lt masked_fill masked_fill_with maximum minimum ne share_of_extreme where",
     "complex":
         "angle complex conj_physical imag polar real view_as_complex view_as_real "
         "without_real_part",
@@ -49,7 +49,7 @@ THEMES = {
     "gamma": "digamma lgamma polygamma zeta",
     "grid": "sample sample_grad_input sample_grad_weight",
     "group_norm": "group_norm group_norm_backward",
-    "implicit": "dirichlet_grad standard_gamma standard_gamma_grad",
+    "implicit": "dirichlet_grad sampled_dirichlet standard_gamma standard_gamma_grad",
     "incomplete_gamma": "igamma igammac",
     "indexing":
         "gather index index_add index_put index_select pad_to scatter scatter_add view_scatter",

@@ -248,6 +248,26 @@ def refuse_complex(x):
         raise NotImplementedError("clamp is not supported for complex types")
 
 
+@op("ClampMinBackward0", inplace=True)
+class clamp_min:
+    """clamp with a lower bound alone, whose node has a name of its own. So have the next three."""
+    def forward(be, x, *, min):
+        refuse_complex(x)
+        return be.xp.maximum(x, be.number[min, x.dtype])
+    def grad_x(o, g, x, min):
+        return o.keep_within(g, x, min, None)
+
+
+@op("ClampMaxBackward0", inplace=True)
+class clamp_max:
+    """x, or the number max where x is above it."""
+    def forward(be, x, *, max):
+        refuse_complex(x)
+        return be.xp.minimum(x, be.number[max, x.dtype])
+    def grad_x(o, g, x, max):
+        return o.keep_within(g, x, None, max)
+
+
 @composite
 def keep_within(o, g, x, min, max):
     """g where x is within two bounds, numbers or tensors or None, else 0."""
@@ -279,3 +299,27 @@ class clamp_between:
     def grad_max(o, g, x, min, max):
         above = o.gt(x, max)
         return o.keep_where(g, above if min is None else o.logical_or(above, o.lt(max, min)))
+
+
+@op("ClampMinBackward1", fit=True, inplace=True)
+class clamp_min_tensor:
+    """x, or the tensor min where x is below it."""
+    def forward(be, x, min):
+        refuse_complex(x)
+        return be.xp.maximum(x, min)
+    def grad_x(o, g, x, min):
+        return o.keep_within(g, x, min, None)
+    def grad_min(o, g, x, min):
+        return o.keep_where(g, o.lt(x, min))
+
+
+@op("ClampMaxBackward1", fit=True, inplace=True)
+class clamp_max_tensor:
+    """x, or the tensor max where x is above it."""
+    def forward(be, x, max):
+        refuse_complex(x)
+        return be.xp.minimum(x, max)
+    def grad_x(o, g, x, max):
+        return o.keep_within(g, x, None, max)
+    def grad_max(o, g, x, max):
+        return o.keep_where(g, o.gt(x, max))

@@ -69,7 +69,7 @@ class ldexp:
         half = be.xp.floor(y * be.number[0.5, y.dtype])      # 2 ** y alone might overflow
         return x * be.xp.exp2(half) * be.xp.exp2(y - half)
     def grad_x(o, g, y):
-        return o.mul(g, o.exp2(y))
+        return o.ldexp(g, y)
     def grad_y(o, g, result):
         return o.scale(o.mul(g, result), number=math.log(2))
 

@@ -96,9 +96,14 @@ def beta_slope(xp: Any, x: Any, a: Any, total: Any) -> Any:
     return x * integral(xp, end, log_height, slope)
 
 
-def refuse(o: Any, g: Any) -> Any:
-    raise NotImplementedError("second derivatives of gamma and Dirichlet numbers are not "
-                              "implemented, as in PyTorch: detach() the first ones")
+def no_gamma_slope(o: Any, g: Any) -> Any:
+    raise NotImplementedError("the derivative for '_standard_gamma_grad' is not implemented. "
+                              "detach() the first derivatives")
+
+
+def no_dirichlet_slope(o: Any, g: Any) -> Any:
+    raise RuntimeError("derivative for aten::_dirichlet_grad is not implemented: detach() the "
+                       "first derivatives")
 
 
 @op("NotImplemented", fit=True)
@@ -106,8 +111,8 @@ class standard_gamma_grad:
     """The derivative of gamma numbers y to their shapes x. Backward is an error."""
     def forward(be, x, y):
         return in_double(be, gamma_slope, x, y)
-    grad_x = refuse
-    grad_y = refuse
+    grad_x = no_gamma_slope
+    grad_y = no_gamma_slope
 
 
 @op("StandardGammaBackward0")
@@ -125,6 +130,17 @@ class dirichlet_grad:
     """What a part x of a Dirichlet number owes to its own parameter. Backward is an error."""
     def forward(be, x, y, total):
         return in_double(be, beta_slope, x, y, total)
-    grad_x = refuse
-    grad_y = refuse
-    grad_total = refuse
+    grad_x = no_dirichlet_slope
+    grad_y = no_dirichlet_slope
+    grad_total = no_dirichlet_slope
+
+
+@op("NotImplemented")
+class sampled_dirichlet:
+    """y, Dirichlet numbers that were drawn with parameters x. Backward is an error."""
+    def forward(be, x, y):
+        return y
+    def grad_x(o, g):
+        raise RuntimeError("derivative for aten::_sample_dirichlet is not implemented: use "
+                           "torch.distributions.Dirichlet(x).rsample()")
+    grad_y = None

@@ -7,6 +7,9 @@ from gpugrad.serialization.memory import reduce_tensor as reduce_tensor
 from gpugrad.serialization.reading import add_safe_globals as add_safe_globals
 from gpugrad.serialization.reading import clear_safe_globals as clear_safe_globals
 from gpugrad.serialization.reading import get_safe_globals as get_safe_globals
+from gpugrad.serialization.reading import (
+    get_unsafe_globals_in_checkpoint as get_unsafe_globals_in_checkpoint,
+)
 from gpugrad.serialization.reading import load as load
 from gpugrad.serialization.reading import safe_globals as safe_globals
 from gpugrad.serialization.writing import save as save

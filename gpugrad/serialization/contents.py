@@ -15,9 +15,8 @@ from gpugrad import dtypes
 from gpugrad._tensor import Size, Tensor, wrap
 from gpugrad.backend import cpu
 from gpugrad.device import device as Device
-from gpugrad.serialization.archive import Archive
 from gpugrad.serialization.memory import STORAGE_NAMES, Storage, rebuild_without_data
-from gpugrad.serialization.unpickler import Builder, Unpickler
+from gpugrad.serialization.unpickler import Builder, Unpickler, globals_of
 
 # Never to be offered as something to trust.
 _BLOCKED = {"os", "posix", "nt", "sys", "subprocess", "shutil", "builtins", "importlib", "runpy",
@@ -47,18 +46,20 @@ class _NotPlaced(Exception):
 
 
 class Contents:
-    """Reads the object of an archive.
+    """Reads the object of a checkpoint from its pickle.
 
-    place(storage, name) puts memory where it belongs; ``swap``: the bytes of elements are in the
+    read(key, size, itemsize) gives the bytes of a storage, place(storage, name) puts memory where
+    it belongs; ``swap``: the bytes of elements are in the
     other order than this machine's; ``trusted``: classes by name.
     """
 
-    def __init__(self, archive: Archive, place: Callable[[Storage, str], Storage], swap: bool,
+    def __init__(self, pickled: bytes, read: Callable[[str, int, int], Any],
+                 place: Callable[[Storage, str], Storage], swap: bool,
                  trusted: dict[str, Any]) -> None:
-        self._archive, self._place, self._swap, self._trusted = archive, place, swap, trusted
+        self._pickled, self._read = pickled, read
+        self._place, self._swap, self._trusted = place, swap, trusted
         self._storages: dict[str, Storage] = {}
-        self._unpickler = Unpickler(archive.read("data.pkl").tobytes(), self._find, self._storage,
-                                    self._build)
+        self._unpickler = Unpickler(pickled, self._find, self._storage, self._build)
         self._table = self._globals()
 
     def load(self) -> Any:
@@ -66,6 +67,16 @@ class Contents:
             return self._unpickler.load()
         except _NotPlaced as stopped:
             raise stopped.error from None
+
+    def unsafe(self) -> list[str]:
+        """The globals of the pickle that are not allowed."""
+        found = []
+        for module, name in globals_of(self._pickled):
+            try:
+                self._find(module, name)
+            except UnpicklingError:
+                found.append(_full_name(module, name))
+        return sorted(set(found))
 
     # Globals -------------------------------------------------------------------------------------
 
@@ -104,20 +115,17 @@ class Contents:
         return table
 
     def _find(self, module: str, name: str) -> Any:
-        module, name = NAME_MAPPING.get((module, name), (module, name))     # from Python 2
-        module = IMPORT_MAPPING.get(module, module)
-        if module == "numpy.core.multiarray":    # before NumPy 2
-            module = "numpy._core.multiarray"
-        full = f"{module}.{name}"
+        full = _full_name(module, name)
+        module = full.partition(".")[0]
         if full in self._table:
             return self._table[full]
         cls = self._trusted.get(full)
         if cls is not None:
             return Builder(cls, cls if isinstance(cls, type) else None)
-        if module.partition(".")[0] in _BLOCKED:
+        if module in _BLOCKED:
             raise UnpicklingError(f"Trying to load unsupported GLOBAL {full} whose module {module} "
                                   "is blocked.")
-        if module.partition(".")[0] == "torch":
+        if module == "torch":
             raise UnpicklingError(f"Unsupported global: GLOBAL {full} has no counterpart here: "
                                   "with PyTorch, save the state_dict() of a module, and dense "
                                   "tensors of the usual dtypes")
@@ -136,9 +144,11 @@ class Contents:
             raise ValueError(f"unknown persistent id {tag!r}")
         storage = self._storages.get(key)
         if storage is None:
-            data = self._archive.read(f"data/{key}")
             size = 1 if kind.dtype is None else kind.dtype.itemsize
-            if type(count) is not int or data.size != count * size:
+            if type(count) is not int:
+                raise TypeError("a storage without a size")
+            data = self._read(key, count * size, size)
+            if data.size != count * size:
                 name = "Byte" if kind.dtype is None else kind.dtype._legacy
                 raise RuntimeError(f"record size ({data.size} bytes) does not match expected size "
                                    f"({count} elements of {size} bytes) for dtype {name}")
@@ -148,6 +158,13 @@ class Contents:
                 storage = self._storages[key] = self._place(Storage(data, cpu), location)
             except Exception as error:
                 raise _NotPlaced(error) from None
+        if len(pid) > 5 and pid[5] is not None:  # of the old format: a part of the storage
+            size = 1 if kind.dtype is None else kind.dtype.itemsize
+            _, start, n = pid[5]
+            start, n = _ints((start, n))
+            if (start + n) * size > storage.nbytes():
+                raise ValueError("a part that is out of bounds for its storage")
+            storage = Storage(storage.bytes[start * size:(start + n) * size], storage.be)
         return _Typed(storage, kind.dtype)
 
     def _tensor(self, held: _Typed, offset: int, shape: Any, strides: Any,
@@ -267,6 +284,13 @@ class Contents:
         else:
             return False
         return True
+
+
+def _full_name(module: str, name: str) -> str:
+    """A global's name today: pickles have Python 2's, and those before NumPy 2."""
+    module, name = NAME_MAPPING.get((module, name), (module, name))
+    module = IMPORT_MAPPING.get(module, module)
+    return f"{'numpy._core.multiarray' if module == 'numpy.core.multiarray' else module}.{name}"
 
 
 def _parameter(data: Any, requires_grad: bool, hooks: Any, state: Any = None) -> Tensor:

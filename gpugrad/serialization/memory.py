@@ -149,7 +149,7 @@ def rebuild_tensor(cls: type, host: Any, device: str, requires_grad: bool,
                    attributes: dict[str, Any]) -> Tensor:
     """The tensor that ``reduce_tensor`` took apart."""
     be = backend.get(device)
-    dtypes.meet(host.dtype)
+    host = dtypes.adopt(host)
     if be is not backend.cpu or not host.flags.writeable:
         host = be.from_host(host)
     t = wrap_as(cls, host, be)

@@ -39,9 +39,12 @@ class Pickler(pickle._Pickler):
 
     dispatch: ClassVar[Any] = dict(pickle._Pickler.dispatch)
 
-    def __init__(self, file: Any) -> None:
-        super().__init__(file, protocol=2)       # what PyTorch's loader reads
+    def __init__(self, file: Any, protocol: int = 2, legacy: bool = False) -> None:
+        super().__init__(file, protocol=protocol)
         self.storages: list[Storage] = []
+        self.itemsizes: list[int] = []
+        # In the format before the zip archives a storage may be a part of another.
+        self._tail = (None,) if legacy else ()
         self._keys: dict[Any, tuple[str, DType]] = {}
 
     def persistent_id(self, obj: Any) -> Any:
@@ -92,10 +95,13 @@ class Pickler(pickle._Pickler):
         storage, offset, strides = memory_of(t)
         dtype, size = t.dtype, t._a.dtype.itemsize
         kind = STORAGE_NAMES.get(dtype)
+        if kind is None and self._tail:
+            raise NotImplementedError(f"save(): the format before PyTorch 1.6 has no {dtype}: "
+                                      "leave _use_new_zipfile_serialization out")
         count = storage.nbytes() if kind is None else storage.nbytes() // size
         reference = _Reference(
             _named("torch.storage", "UntypedStorage") if kind is None else _named("torch", kind),
-            self._key(storage, dtype), storage.be.name, count)
+            self._key(storage, dtype), storage.be.name, count, *self._tail)
         shape = tuple(t._a.shape)
         args: tuple[Any, ...] = (reference, offset, shape, strides, requires_grad, OrderedDict())
         if kind is None:
@@ -114,6 +120,7 @@ class Pickler(pickle._Pickler):
             return key
         key = str(len(self.storages))
         self.storages.append(storage)
+        self.itemsizes.append(1 if dtype not in STORAGE_NAMES else dtype.itemsize)
         self._keys[place] = key, dtype
         return key
 

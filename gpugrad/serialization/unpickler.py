@@ -7,6 +7,7 @@ check what they get. How much they may build is bounded by the length of the pic
 """
 from __future__ import annotations
 
+import pickletools
 import struct
 from collections.abc import Callable
 from pickle import UnpicklingError
@@ -20,6 +21,34 @@ class Builder:
 
     def __init__(self, call: Callable[..., Any], trusted: type | None = None) -> None:
         self.call, self.trusted = call, trusted
+
+
+def globals_of(pickled: bytes) -> list[tuple[str, str]]:
+    """The globals that a pickle names, as pairs of module and name; nothing of it is carried out.
+    """
+    found: list[tuple[str, str]] = []
+    texts: list[Any] = []                        # what was pushed of late: a name is two texts
+    memo: dict[int, Any] = {}
+    try:
+        ops: Any = pickletools.genops(pickled)
+        for op, arg, _ in ops:
+            if op.name in ("GLOBAL", "INST"):
+                module, name = arg.split(" ", 1)
+                found.append((module, name))
+            elif op.name == "STACK_GLOBAL":
+                found.append((str(texts[-2]), str(texts[-1])))
+            elif op.name == "MEMOIZE":
+                memo[len(memo)] = texts[-1] if texts else None
+            elif "PUT" in op.name:
+                memo[arg] = texts[-1] if texts else None
+            elif "GET" in op.name:
+                texts.append(memo.get(arg))
+            elif op.name not in ("FRAME", "PROTO"):
+                texts.append(arg)
+            del texts[:-2]
+    except (ValueError, IndexError, struct.error, OverflowError) as error:
+        raise UnpicklingError(f"the pickle is damaged: {error}") from error
+    return found
 
 
 class _Mark:

@@ -17,32 +17,40 @@ def save(obj: Any, f: Any, pickle_module: Any = None, pickle_protocol: int = 2,
     old file stays until the new one is complete and on the disk. An open file is written to
     directly. Of objects other than tensors, containers, numbers and strings the class's name and
     the state are saved; loading them takes ``add_safe_globals``, so save a module's
-    ``state_dict()``, not the module. The pickle inside is always of protocol 2.
+    ``state_dict()``, not the module. Without ``_use_new_zipfile_serialization`` the format is that
+    of PyTorch before 1.6.
     """
-    if not _use_new_zipfile_serialization:
-        raise NotImplementedError("save() writes the zip format only, which PyTorch 1.6 and later "
-                                  "read: leave _use_new_zipfile_serialization out")
+    if not isinstance(pickle_protocol, int) or not 2 <= pickle_protocol <= 5:
+        raise ValueError(f"save(): pickle_protocol must be from 2 to 5, not {pickle_protocol!r}")
     if getattr(pickle_module, "__name__", "pickle") != "pickle":
         raise NotImplementedError("save(pickle_module=...) is not supported: leave it out")
+    if not _use_new_zipfile_serialization:
+        from gpugrad.serialization.legacy import write_legacy
+
+        def write(file: Any, root: str) -> None:
+            write_legacy(obj, file, pickle_protocol)
+    else:
+        def write(file: Any, root: str) -> None:
+            _write(obj, file, root, not _disable_byteorder_record, pickle_protocol)
     if isinstance(f, str | os.PathLike):
         path = os.fsdecode(f)
-        with _replacement(path) as file:
-            _write(obj, file, _archive_name(path), not _disable_byteorder_record)
+        with replacement(path) as file:
+            write(file, _archive_name(path))
     elif hasattr(f, "write"):
-        _write(obj, f, "archive", not _disable_byteorder_record)
+        write(f, "archive")
     else:
         raise AttributeError("expected 'f' to be string, path, or a file-like object with a "
                              "'write' attribute")
 
 
-def _write(obj: Any, file: Any, root: str, byteorder: bool) -> None:
+def _write(obj: Any, file: Any, root: str, byteorder: bool, protocol: int) -> None:
     import io
 
     from gpugrad.serialization.archive import write_archive
     from gpugrad.serialization.pickler import Pickler
 
     pickled = io.BytesIO()
-    pickler = Pickler(pickled)
+    pickler = Pickler(pickled, protocol)
     pickler.dump(obj)
 
     def records() -> Iterator[tuple[str, Any]]:
@@ -62,7 +70,7 @@ def _archive_name(path: str) -> str:
 
 
 @contextlib.contextmanager
-def _replacement(path: str) -> Iterator[Any]:
+def replacement(path: str) -> Iterator[Any]:
     """A new file that takes the place of ``path`` when the block ends, unless it raises."""
     path = os.path.realpath(path)                # a link stays one
     folder, name = os.path.split(path)

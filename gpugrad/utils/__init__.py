@@ -9,13 +9,15 @@ from gpugrad.utils import dlpack as dlpack
 
 # Imported when first used.
 _LAZY = ("_pytree", "benchmark", "checkpoint", "cpp_extension", "hooks", "model_zoo",
-         "tensorboard")
+         "npz", "safetensors", "tensorboard")
 
 if TYPE_CHECKING:
     from gpugrad.utils import benchmark as benchmark
     from gpugrad.utils import checkpoint as checkpoint
     from gpugrad.utils import hooks as hooks
     from gpugrad.utils import model_zoo as model_zoo
+    from gpugrad.utils import npz as npz
+    from gpugrad.utils import safetensors as safetensors
 else:
     def __getattr__(name: str) -> Any:
         if name in _LAZY:

@@ -186,6 +186,7 @@ import os, signal, sys, threading
 import numpy as np
 from gpugrad.cudasim import compiler, kernel, memory
 kernel.settings.mode = sys.argv[1]
+signal.signal(signal.SIGINT, signal.default_int_handler)     # a shell's & ignores it
 x = memory.allocate(128).view("f4")
 f = compiler.Module('extern "C" __global__ void f(float* x, int n) {'
                     'for (int i = 0; i < n; ++i) { __syncthreads(); x[threadIdx.x] = i; } }'

@@ -17,10 +17,9 @@ from gpugrad.utils.data import (
     TensorDataset,
     default_collate,
     default_convert,
-    get_worker_info,
     random_split,
 )
-from gpugrad.utils.data import dataloader as module
+from gpugrad.utils.data import fetching as module
 
 Point = collections.namedtuple("Point", "x y")
 
@@ -257,12 +256,6 @@ def test_iterable_dataset_has_an_order_of_its_own(kw):
 def test_bad_options(kw, match):
     with pytest.raises(ValueError, match=match):
         DataLoader(pairs(), **kw)
-
-
-def test_workers_are_not_there_yet():
-    with pytest.raises(NotImplementedError, match=r"num_workers=2.*Use num_workers=0"):
-        DataLoader(pairs(), num_workers=2)
-    assert get_worker_info() is None
 
 
 def test_other_options():

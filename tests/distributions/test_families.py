@@ -189,8 +189,17 @@ def test_gradients_of_samples_are_those_of_the_mean(name: str) -> None:
 def test_second_derivatives_of_gamma_numbers_are_refused() -> None:
     a = torch.tensor([1.5, 3.0], requires_grad=True)
     g, = torch.autograd.grad(torch._standard_gamma(a).sum(), a, create_graph=True)
-    with pytest.raises(NotImplementedError, match="second derivatives"):
+    with pytest.raises(NotImplementedError, match="_standard_gamma_grad"):
         g.sum().backward()
+
+
+def test_dirichlet_functions_have_no_derivative() -> None:
+    a = torch.tensor([1.5, 3.0], requires_grad=True)
+    x = torch._sample_dirichlet(a)
+    assert x.sum().item() == pytest.approx(1) and x.requires_grad
+    for y in (x, torch._dirichlet_grad(x.detach(), a, a.sum())):
+        with pytest.raises(RuntimeError, match="is not implemented"):
+            y.sum().backward()
 
 
 # Devices and dtypes ------------------------------------------------------------------------------

@@ -1,8 +1,8 @@
 """The folder zoo: files of models as they are written for PyTorch, imported for either library.
 
 ``program("gpugrad", "resnet", "resnet_basic")("cpu")`` is a Training (zoo/training.py) made by the
-function resnet_basic of zoo/resnet.py, in whose import lines ``torch`` was replaced; for "torch" the
-file is taken as it stands. Copies and pickles work, as the files are modules: of the packages
+function resnet_basic of zoo/resnet.py, in whose import lines ``torch`` was replaced; for "torch"
+the file is taken as it stands. Copies and pickles work, as the files are modules: of the packages
 zoo_of_gpugrad and zoo_of_torch.
 """
 from __future__ import annotations
@@ -21,15 +21,28 @@ FOLDER = Path(__file__).parent / "zoo"
 
 # The files, and the functions in them that make a Training.
 PROGRAMS = {
+    "autoencoders": "conditional_vae conv_vae vq_vae tied_autoencoder",
+    "contrastive": "simclr moco byol siamese triplet",
     "convnext": "convnext convnext_v2",
+    "dcgan": "dcgan wgan_gp stylegan_penalties sagan sagan_parametrized",
     "densenet": "densenet densenet_memory_efficient",
+    "diffusion": "diffusion",
     "efficientnet": "efficientnet",
+    "flows": "glow autoregressive_flow real_nvp",
+    "graph_attention": "graph_attention dense_graph_attention graph_regression",
     "mobilenet": "mobilenet_v2 mobilenet_v3",
+    "oddities": "domain_adversarial maml capsules mixture_density inception",
+    "points": "point_net detector radiance_field poisson_equation",
+    "policy": "reinforce actor_critic ppo dqn soft_actor_critic",
     "resnet": "resnet_basic resnet_bottleneck",
+    "seq2seq": "seq2seq seq2seq_general seq2seq_concat convolutional_translator",
+    "speech": "deep_speech wavenet separation",
+    "style": "style_of_an_image fast_style",
     "swin": "swin swin_cosine",
     "unet": "unet unet_interpolating unet_group_norm",
     "vgg": "vgg vgg_bn",
     "vit": "vit vit_larger_images",
+    "word_lm": "word_lstm word_rnn tagger",
 }
 NAMES = [(file, name) for file, names in PROGRAMS.items() for name in names.split()]
 

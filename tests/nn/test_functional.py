@@ -128,7 +128,8 @@ BAD = [
      "Dimension out of range (expected to be in range of [-2, 1], but got 2)"),
     (lambda: F.softmax(CLASSES, 0), NotImplementedError, "make the input floating-point"),
     (lambda: F.softshrink(ones(2), -1), RuntimeError, "lambda must be"),
-    (lambda: F.normalize(ones(2, 2), out=ones(2, 2)), NotImplementedError, "assign the result"),
+    (lambda: F.normalize(ones(2, 2).requires_grad_(), out=ones(2, 2)), RuntimeError,
+     "functions with out=... arguments don't support automatic differentiation"),
 ]
 
 
@@ -203,6 +204,8 @@ def test_normalize():
     assert y.tolist() == [[pytest.approx(0.6), pytest.approx(0.8)], [0, 0]]
     y[1].sum().backward()
     assert not x.grad.isnan().any()
+    out = torch.empty(2, 2)
+    assert F.normalize(x.detach(), out=out) is out and out.tolist() == y.tolist()
 
 
 def test_pad():

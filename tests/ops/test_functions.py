@@ -329,7 +329,7 @@ SIZES = "The size of tensor a (3) must match the size of tensor b (2) at non-sin
     (lambda: X @ torch.ones(3, 2).double(), RuntimeError, "but got Float and Double"),
     (lambda: X.sum(2), IndexError, "(expected to be in range of [-2, 1], but got 2)"),
     (lambda: X.sum((0, 0)), RuntimeError, "dim 0 appears multiple times in the list of dims"),
-    (lambda: X.sum("a"), TypeError, "must be an int"),
+    (lambda: X.sum("a"), TypeError, "must be tuple of ints"),
     (lambda: X.reshape("a"), TypeError, "must be tuple of ints"),
     (lambda: X.long().mean(), RuntimeError, "could not infer output dtype"),
     (lambda: X.expand(3, 3), RuntimeError, "(3) must match the existing size (2)"),

@@ -14,9 +14,13 @@ from typing import Any
 
 PAGE = Path(__file__).parents[2] / "docs" / "coverage.md"
 NAMESPACES = ("torch", "torch.Tensor", "torch.nn.functional", "torch.nn", "torch.nn.init",
-              "torch.linalg", "torch.fft", "torch.special", "torch.optim",
-              "torch.optim.lr_scheduler", "torch.autograd", "torch.autograd.functional",
-              "torch.func", "torch.cuda", "torch.amp", "torch.utils.data")
+              "torch.nn.attention", "torch.nn.utils", "torch.nn.utils.parametrizations",
+              "torch.nn.utils.parametrize", "torch.nn.utils.prune", "torch.nn.utils.rnn",
+              "torch.nn.utils.stateless", "torch.linalg", "torch.fft", "torch.special",
+              "torch.distributions", "torch.optim", "torch.optim.lr_scheduler",
+              "torch.optim.swa_utils", "torch.autograd", "torch.autograd.functional",
+              "torch.autograd.graph", "torch.func", "torch.cuda", "torch.amp", "torch.utils.data",
+              "torch.utils.checkpoint", "torch.testing")
 
 
 def namespace(package: str, name: str) -> Any:
@@ -30,14 +34,20 @@ def namespace(package: str, name: str) -> Any:
 
 
 def public(space: Any) -> list[str]:
-    """The functions and classes of a namespace of PyTorch's that have a documentation."""
+    """The functions and classes of a namespace of PyTorch's that have a documentation.
+
+    What a module only imports isn't its own, but torch and torch.fft don't list all they gather.
+    """
+    listed = None if space.__name__ in ("torch", "torch.fft") else getattr(space, "__all__", None)
     names = []
     for name in dir(space):
         value = getattr(space, name, None)
         if name.startswith("_") or not callable(value) or isinstance(value, ModuleType):
             continue
-        module = getattr(value, "__module__", None) or "torch"
-        if inspect.getdoc(value) and module.partition(".")[0] not in ("typing", "builtins", "enum"):
+        module = getattr(value, "__module__", None)
+        if listed and name not in listed and module not in (None, space.__name__):
+            continue
+        if inspect.getdoc(value) and (module or "torch").partition(".")[0] == "torch":
             names.append(name)
     return sorted(names)
 

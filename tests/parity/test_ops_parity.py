@@ -339,7 +339,7 @@ x + y.T.contiguous().T
 """
 
 CHOICES = """
-# grad_fn: clamp_min and clamp_max are clamp; text: says what to do, or the dtype's name
+# text: says what to do, or the dtype's name
 t.clamp(x, -.5, .5)
 t.clamp(x, min=0)
 t.clamp(x, max=0)
@@ -367,9 +367,25 @@ t.clamp(i, x)
 t.clamp(u, -1, 300)
 t.clamp(x, inf)
 t.clip(x, 0, 1)
-t.clamp_min(x, 0)  #! grad_fn
-t.clamp_max(x, 0)  #! grad_fn
-t.clamp_min(x, y)  #! grad_fn
+t.clamp_min(x, 0)
+t.clamp_max(x, 0)
+t.clamp_min(x, y)
+t.clamp_max(x, v)
+t.clamp_min(tie, 2)
+t.clamp_max(tie, tie)
+t.clamp_min(i, 0.5)
+t.clamp_max(i, x)
+t.clamp_min(b, 1)
+t.clamp_min(nan, nan[0, 0])
+t.clamp_max(x, w)
+r = (x * 1).clamp_min_(v)
+r = (x * 1).clamp_max_(s)
+r = i.clamp_max_(0.5)  #! text
+t.clamp_min(x, None)
+t.clamp_max(x, 'a')
+t.clamp_max(b, True)
+r = i.clamp_min_(x)
+r = v.clamp_min_(x)  #! text
 x.clamp(min=0)
 t.where(b, x, y)
 t.where(b, x, 2)

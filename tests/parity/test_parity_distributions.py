@@ -16,6 +16,13 @@ import gpugrad.distributions as ours
 torch = pytest.importorskip("torch")
 theirs = torch.distributions
 
+
+@pytest.fixture(autouse=True)
+def arguments_are_checked() -> None:
+    """As they are by default: PyTorch's compiler, which torch.cond starts, turns that off."""
+    theirs.Distribution.set_default_validate_args(True)
+
+
 # Lines of code that make a distribution: t is the library, D its distributions, p(...) a tensor
 # whose gradients are compared.
 FAMILIES = """
@@ -261,6 +268,31 @@ def test_gradients_of_samples(line: str) -> None:
         assert (a is None) == (b is None)
         if b is not None:
             np.testing.assert_allclose(a, b, rtol=2e-3, atol=2e-3)
+
+
+@pytest.mark.parametrize("line", """
+t._standard_gamma_grad(p([.3, 2., 15.]).detach(), p([.5, 1., 9.]).detach())
+t._standard_gamma_grad(p([[.3], [2.]]).detach(), p([.5, 1., 9.]).detach())
+t._standard_gamma_grad(p([.3, 2.], 'float64').detach(), p([.5, 1.], 'float64').detach()).float()
+t._standard_gamma_grad(t.tensor([1]), t.tensor([2]))
+t._standard_gamma_grad(p([2.]), p([1.])).sum().backward()
+t._dirichlet_grad(p([.2, .7]).detach(), p([.5, 3.]).detach(), p([2., 4.]).detach())
+t._dirichlet_grad(p([.2, .7]).detach(), p([[.5], [3.]]).detach(), p(4.).detach())
+t._dirichlet_grad(p([.2]), p([.5]), p([2.])).sum().backward()
+t._sample_dirichlet(p([[.4, 2., 3.], [1., 1., 1.]]).detach())
+t._sample_dirichlet(p([.4, 2., 3.]).detach(), t.Generator().manual_seed(3))
+t._sample_dirichlet(t.zeros(0, 3))
+t._sample_dirichlet(t.tensor([1, 2]))
+t._sample_dirichlet(p([.4, 2.])).sum().backward()
+""".strip().splitlines())
+def test_functions_below(line: str) -> None:
+    """PyTorch's slopes are approximations, to a thousandth."""
+    found = []
+    for library in both():
+        library.t.manual_seed(0)
+        found.append(outcome(library, line))
+    same(*found, line, 60.0)
+    assert type(found[0]) is type(found[1])
 
 
 # Divergences -------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from side_by_side import check, lines  # skips this file where there is no torch
 
 import gpugrad
 
@@ -109,6 +110,33 @@ def test_weight_norm(name, dim):
         lib.parametrize.remove_parametrizations(new, "weight")
         return [*out, dict(old.state_dict()), dict(new.state_dict()), repr(new)]
     both(script)
+
+
+# One node in PyTorch, where dim is the first or the last; norm() has a node of its own; text: it
+# names the function that refuses.
+@pytest.mark.parametrize("code, known", lines("""
+t.norm_except_dim(x)
+t.norm_except_dim(x, 1, 1)
+t.norm_except_dim(A, 2, 1)
+t.norm_except_dim(A, 3, 2)
+t.norm_except_dim(F, 2, -3)
+t.norm_except_dim(v=x, pow=2, dim=-1)  #! grad_fn
+t.norm_except_dim(x, 2, 2)
+t.norm_except_dim(s)
+t.norm_except_dim(i)  #! text
+t._weight_norm(x, col)  #! grad_fn
+t._weight_norm(x, w)  #! grad_fn
+t._weight_norm(x, v, 1)  #! grad_fn
+t._weight_norm(v, v)  #! grad_fn
+t._weight_norm(A, A[:, :1, :1])  #! grad_fn
+t._weight_norm(A, A[:1, :1], 2)  #! grad_fn
+t._weight_norm(A, A[:1, :, :1], 1)
+t._weight_norm(A, A[:1, :, :1], dim=-2)
+t._weight_norm(A, s, -1)
+t._weight_norm(x.double(), col.double())  #! grad_fn
+"""))
+def test_weight_norm_functions(code, known):
+    check(code, known)
 
 
 @pytest.mark.parametrize("name", LAYERS)

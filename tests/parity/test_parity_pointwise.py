@@ -276,8 +276,8 @@ i.true_divide_(2)
 i.divide_(2)
 i.divide_(2, rounding_mode='floor')
 i.subtract_(1)
-x.clone().clamp_min_(0.1)  #! grad_fn
-x.clone().clamp_max_(v)  #! grad_fn
+x.clone().clamp_min_(0.1)
+x.clone().clamp_max_(v)
 x.clone().clip_(0, 1)
 i.bitwise_and_(3)
 i.bitwise_or_(j)

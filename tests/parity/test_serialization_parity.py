@@ -172,16 +172,40 @@ def test_the_recorded_file_is_up_to_date():
     spec = importlib.util.spec_from_file_location("make_checkpoint", path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    torch.manual_seed(0)
-    same(load(path.with_name("checkpoint.pt")), module.contents())
+    for name in ("checkpoint.pt", "checkpoint_legacy.pt"):
+        torch.manual_seed(0)
+        same(load(path.with_name(name)), module.contents())
 
 
 def test_old_format():
-    f = io.BytesIO()
-    torch.save(torch.ones(2), f, _use_new_zipfile_serialization=False)
-    f.seek(0)
-    with pytest.raises(NotImplementedError, match=r"before 1\.6"):
-        load(f)
+    """The format before 1.6, in both directions."""
+    def old(write):
+        return lambda obj, f: write(obj, f, _use_new_zipfile_serialization=False)
+    same(through(old(torch.save), load, things(torch, torch.nn.Parameter)),
+         things(torch, torch.nn.Parameter))
+    back = through(old(save), lambda f: torch.load(f, weights_only=True),
+                   things(gpugrad, Parameter))
+    same(back, things(gpugrad, Parameter))
+
+
+def test_mapped(tmp_path):
+    torch.save(things(torch, torch.nn.Parameter), tmp_path / "x.pt")
+    same(load(tmp_path / "x.pt", mmap=True), things(torch, torch.nn.Parameter))
+    torch.save([1], tmp_path / "old.pt", _use_new_zipfile_serialization=False)
+    for read in (load, torch.load):
+        with pytest.raises(RuntimeError, match="mmap can only be used"):
+            read(tmp_path / "old.pt", mmap=True)
+        with pytest.raises(ValueError, match="f must be a file path"), \
+                open(tmp_path / "x.pt", "rb") as f:
+            read(f, mmap=True)
+
+
+def test_unsafe_globals(tmp_path):
+    path = tmp_path / "x.pt"
+    torch.save({"a": collections.defaultdict(list), "path": Path("x"), "w": torch.ones(2)}, path)
+    theirs = torch.serialization.get_unsafe_globals_in_checkpoint(path)
+    ours = gpugrad.serialization.get_unsafe_globals_in_checkpoint(path)
+    assert sorted(theirs) == ours and len(ours) > 1
 
 
 @pytest.mark.parametrize("change", [

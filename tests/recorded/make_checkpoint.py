@@ -1,4 +1,5 @@
-"""Writes checkpoint.pt, a file as PyTorch has it, for the tests of machines without PyTorch."""
+"""Writes checkpoint.pt and, in the format before 1.6, checkpoint_legacy.pt: files as PyTorch has
+them, for the tests of machines without it."""
 from __future__ import annotations
 
 import collections
@@ -30,3 +31,5 @@ def contents():
 
 if __name__ == "__main__":
     torch.save(contents(), Path(__file__).with_name("checkpoint.pt"))
+    torch.save(contents(), Path(__file__).with_name("checkpoint_legacy.pt"),
+               _use_new_zipfile_serialization=False)

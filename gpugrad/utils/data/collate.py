@@ -7,10 +7,26 @@ from typing import Any
 
 import numpy as np
 
-from gpugrad._tensor import Tensor
+from gpugrad._tensor import Tensor, wrap
 from gpugrad.creation import as_tensor, tensor
 from gpugrad.dtypes import float64
 from gpugrad.functions.shape import stack
+
+# In a worker process the function (shape, dtype) -> array in memory that the main process sees:
+# batches are made there, rather than copied to it. `allocate` is it while a loader collates: what a
+# dataset collates itself might not be for the main process alone.
+shared: list[Any] = [None]
+allocate: list[Any] = [None]
+
+
+def collated(collate_fn: Callable[[Any], Any], samples: Any) -> Any:
+    """``collate_fn(samples)``; in a worker process default_collate then makes what will be sent.
+    """
+    allocate[0] = shared[0]
+    try:
+        return collate_fn(samples)
+    finally:
+        allocate[0] = None
 
 
 def default_collate(batch: Sequence[Any]) -> Any:
@@ -18,33 +34,80 @@ def default_collate(batch: Sequence[Any]) -> Any:
 
     Tensors and NumPy arrays are stacked, numbers become a tensor (floats a float64 one), strings
     stay a list; mappings, sequences and named tuples keep their structure, with each field
-    collated. Errors: TypeError for what can't be collated, RuntimeError for samples of different
-    sizes.
+    collated. ``default_collate_fn_map`` says how each type is, and may get more of them. Errors:
+    TypeError for what can't be collated, RuntimeError for samples of different sizes.
+    """
+    return collate(batch, collate_fn_map=default_collate_fn_map)
+
+
+def collate(batch: Any, *, collate_fn_map: Mapping[Any, Any] | None = None) -> Any:
+    """As default_collate, with another table: type, or tuple of types, to a function of the batch
+    and of the keyword ``collate_fn_map``. A type itself goes before those it is derived from.
     """
     first = batch[0]
-    if isinstance(first, Tensor):
-        return stack(list(batch), 0)
-    if isinstance(first, np.ndarray):
-        if first.dtype.kind in "OSU":
-            raise TypeError(_cannot_collate(first.dtype))
-        return stack([as_tensor(x) for x in batch], 0)
-    if isinstance(first, np.number | np.bool_):
-        return as_tensor(np.asarray(batch))
-    if isinstance(first, float):
-        return tensor(batch, dtype=float64)
-    if isinstance(first, int):
-        return tensor(batch)
-    if isinstance(first, str | bytes):
-        return batch
+    if collate_fn_map is not None:
+        fn = collate_fn_map.get(type(first))
+        if fn is None:
+            fn = next((f for kinds, f in collate_fn_map.items() if isinstance(first, kinds)), None)
+        if fn is not None:
+            return fn(batch, collate_fn_map=collate_fn_map)
     if isinstance(first, Mapping):
-        return _like_mapping(first, {k: default_collate([x[k] for x in batch]) for k in first})
+        return _like_mapping(first, {k: collate([x[k] for x in batch],
+                                                collate_fn_map=collate_fn_map) for k in first})
     if isinstance(first, Sequence):
         for i, x in enumerate(batch):
             if len(x) != len(first):
                 raise RuntimeError("each element in list of batch should be of equal size, but "
                                    f"sample {i} has {len(x)} and sample 0 has {len(first)}")
-        return _like_sequence(first, [default_collate(column) for column in zip(*batch)])
-    raise TypeError(_cannot_collate(type(first)))
+        return _like_sequence(first, [collate(column, collate_fn_map=collate_fn_map)
+                                      for column in zip(*batch)])
+    raise TypeError(default_collate_err_msg_format.format(type(first)))
+
+
+default_collate_err_msg_format = ("default_collate: batch must contain tensors, numpy arrays, "
+                                  "numbers, dicts or lists; found {}")
+
+
+def _tensors(batch: Any, *, collate_fn_map: Any = None) -> Any:
+    return _stacked(batch)
+
+
+def _arrays(batch: Any, *, collate_fn_map: Any = None) -> Any:
+    if batch[0].dtype.kind in "OSU":
+        raise TypeError(default_collate_err_msg_format.format(batch[0].dtype))
+    return collate([as_tensor(x) for x in batch], collate_fn_map=collate_fn_map)
+
+
+def _scalars(batch: Any, *, collate_fn_map: Any = None) -> Any:
+    return as_tensor(np.asarray(batch))
+
+
+def _floats(batch: Any, *, collate_fn_map: Any = None) -> Any:
+    return tensor(batch, dtype=float64)
+
+
+def _integers(batch: Any, *, collate_fn_map: Any = None) -> Any:
+    return tensor(batch)
+
+
+def _texts(batch: Any, *, collate_fn_map: Any = None) -> Any:
+    return batch
+
+
+default_collate_fn_map: dict[Any, Callable[..., Any]] = {
+    Tensor: _tensors, np.ndarray: _arrays, (np.bool_, np.number): _scalars, float: _floats,
+    int: _integers, str: _texts, bytes: _texts}
+
+
+def _stacked(batch: Sequence[Any]) -> Tensor:
+    if allocate[0] is not None:
+        first = batch[0]._a
+        if all(type(t) is Tensor and t.is_cpu and not t.requires_grad and t._a.dtype == first.dtype
+               and t._a.shape == first.shape for t in batch):
+            out = allocate[0]((len(batch), *first.shape), first.dtype)
+            np.stack([t._a for t in batch], out=out)
+            return wrap(out)
+    return stack(list(batch), 0)
 
 
 def default_convert(data: Any) -> Any:
@@ -86,8 +149,3 @@ def _like(model: Any, items: Any, mutable: bool, change: Callable[[Any], None]) 
         return clone
     except TypeError:                    # a type that is made in another way
         return items
-
-
-def _cannot_collate(what: Any) -> str:
-    return (f"default_collate: batch must contain tensors, numpy arrays, numbers, dicts or lists; "
-            f"found {what}")

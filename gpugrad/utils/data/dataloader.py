@@ -1,21 +1,18 @@
-"""DataLoader: batches of a dataset, in order or shuffled, made in the calling process."""
+"""DataLoader: batches of a dataset, in order or shuffled, made here or by workers."""
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Generic, TypeVar
 
-import numpy as np
-
-from gpugrad._tensor import Tensor
-from gpugrad.creation import from_numpy
 from gpugrad.pinned import pin_batch
 from gpugrad.random import Generator
 from gpugrad.utils.data.collate import default_collate, default_convert
-from gpugrad.utils.data.dataset import IterableDataset, Subset, TensorDataset, samples_of
+from gpugrad.utils.data.dataset import IterableDataset
+from gpugrad.utils.data.fetching import IterableFetcher, MapFetcher
 from gpugrad.utils.data.sampler import BatchSampler, RandomSampler, SequentialSampler, draw_seed
-
-_INTEGERS = {int, np.int64, np.int32}
+from gpugrad.utils.data.worker_info import get_worker_info as get_worker_info
 
 T_co = TypeVar("T_co", covariant=True)
 
@@ -31,15 +28,25 @@ class DataLoader(Generic[T_co]):
         shuffle: a new random order each pass. The order is PyTorch's for the same seed.
         sampler: yields the indices, instead of ``shuffle``.
         batch_sampler: yields lists of indices, instead of all of the above and ``drop_last``.
-        num_workers: must be 0 so far; the options of worker processes are checked and otherwise
-            unused (``timeout``, ``worker_init_fn``, ``multiprocessing_context``,
-            ``prefetch_factor``, ``persistent_workers``, ``in_order``).
+        num_workers: processes that load batches ahead; with 0 they are loaded when asked for. Large
+            arrays come through shared memory. Ctrl-C, the end of the program or of the iterator
+            ends the processes; if one of them dies, RuntimeError says which, and how.
         collate_fn: makes a batch of a list of samples; ``default_collate`` by default.
         pin_memory: put the tensors of batches into pinned memory, from which .to(device,
             non_blocking=True) doesn't wait; without a GPU there is a warning instead.
         pin_memory_device: accepted; pinned memory serves all GPUs.
         drop_last: leave out a last batch that is shorter.
-        generator: draws the order, instead of the default generator.
+        timeout: RuntimeError if workers take longer for a batch, in seconds; 0 waits on.
+        worker_init_fn: called in each worker with its number, when it has been seeded.
+        multiprocessing_context: how workers start: "fork", "forkserver", "spawn" or a context of
+            multiprocessing, whose default it is; "thread" for threads, which share the dataset and
+            suit reading that waits for files or releases the GIL.
+        generator: draws the order and the seed of the workers, instead of the default generator.
+        prefetch_factor: batches that each worker loads ahead, by default 2.
+        persistent_workers: keep the workers for the next pass.
+        in_order: False yields batches as they come.
+
+    An error in a worker is raised here, in its type, with the worker's traceback and the index.
     """
 
     dataset: Any
@@ -58,6 +65,8 @@ class DataLoader(Generic[T_co]):
                  prefetch_factor: int | None = None, persistent_workers: bool = False,
                  pin_memory_device: str = "", in_order: bool = True) -> None:
         _check_worker_options(num_workers, timeout, prefetch_factor, persistent_workers)
+        if num_workers > 0 and prefetch_factor is None:
+            prefetch_factor = 2
         self.dataset, self.num_workers, self.prefetch_factor = dataset, num_workers, prefetch_factor
         self.pin_memory, self.pin_memory_device = pin_memory, pin_memory_device
         self.timeout, self.worker_init_fn, self.in_order = timeout, worker_init_fn, in_order
@@ -79,10 +88,6 @@ class DataLoader(Generic[T_co]):
         elif batch_size is None and drop_last:
             raise ValueError("batch_size=None option disables auto-batching and is mutually "
                              "exclusive with drop_last")
-        if num_workers > 0:
-            raise NotImplementedError(
-                f"DataLoader(num_workers={num_workers}): worker processes are not supported yet. "
-                "Use num_workers=0; a dataset with __getitems__(indices) can load a batch at once")
         if sampler is None:
             if self._iterable:
                 sampler = _Endless()
@@ -98,6 +103,8 @@ class DataLoader(Generic[T_co]):
         self.collate_fn = collate_fn
         self.persistent_workers = persistent_workers
         self._announced: int | None = None       # an iterable dataset's length, once asked for
+        self._iterator: Any = None               # with persistent workers, their passes
+        self._warn_of_many()
         self._ready = True
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -115,14 +122,56 @@ class DataLoader(Generic[T_co]):
         if context is not None and self.num_workers == 0:
             raise ValueError("multiprocessing_context can only be used with multi-process loading "
                              f"(num_workers > 0), but got num_workers={self.num_workers}")
-        self._context = context
+        self._context = context if context is None or context == "thread" else _checked(context)
 
     @property
     def _index_sampler(self) -> Any:
         return self.sampler if self.batch_sampler is None else self.batch_sampler
 
     def __iter__(self) -> Iterator[Any]:
-        return _Pass(self)
+        if self.num_workers == 0:
+            return _Pass(self, self.pin_memory and self._can_pin())
+        it = self._iterator
+        if it is not None and it.usable:
+            it.reset(self)
+            return it
+        from gpugrad.utils.data.parallel import WorkerPass
+
+        self._warn_of_many()
+        it = WorkerPass(self, self.pin_memory and self._can_pin())
+        if self.persistent_workers:
+            self._iterator = it
+        return it
+
+    def _can_pin(self) -> bool:
+        from gpugrad import cuda
+
+        if self.pin_memory_device:
+            warnings.warn("pin_memory_device is deprecated, the current accelerator will be used "
+                          f"as the device,ignore pin_memory_device='{self.pin_memory_device}'.",
+                          stacklevel=3)
+        if not cuda.is_available():
+            warnings.warn("'pin_memory' argument is set as true but no accelerator is found, then "
+                          "device pinned memory won't be used.", stacklevel=3)
+            return False
+        return True
+
+    def _warn_of_many(self) -> None:
+        if self.num_workers == 0 or self._context == "thread":
+            return
+        cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+        if cpus is None or self.num_workers > cpus:
+            counted = "" if hasattr(os, "sched_getaffinity") else \
+                " (`cpuset` is not taken into account)"
+            suggested = "DataLoader is not able to compute a suggested max number of worker in " \
+                "current system." if cpus is None else \
+                f"Our suggested max number of worker in current system is {cpus}{counted}, which " \
+                "is smaller than what this DataLoader is going to create."
+            warnings.warn(
+                f"This DataLoader will create {self.num_workers} worker processes in total. "
+                f"{suggested} Please be aware that excessive worker creation might get DataLoader "
+                "running slow or even freeze, lower the worker number to avoid potential "
+                "slowness/freeze if necessary.", stacklevel=3)
 
     def __len__(self) -> int:
         if not self._iterable:
@@ -142,16 +191,20 @@ class _Endless:
 
 
 class _Pass:
-    """One pass over the batches of a loader."""
+    """One pass over the batches of a loader, in this process."""
 
-    def __init__(self, loader: DataLoader[Any]) -> None:
-        assert loader.timeout == 0, "a DataLoader without worker processes requires timeout == 0"
-        self._loader, self._collate = loader, loader.collate_fn
-        self._pin = loader.pin_memory and _can_pin()
+    def __init__(self, loader: DataLoader[Any], pin: bool) -> None:
+        if loader.timeout != 0:
+            raise AssertionError("_SingleProcessDataLoaderIter requires timeout == 0: there are no "
+                                 "workers to wait for")
+        self._loader, self._pin = loader, pin
         self._indices = iter(loader._index_sampler)
         # PyTorch draws the seed of worker processes whether there are any or not.
         self._base_seed = draw_seed(loader.generator)
-        self._source = iter(loader.dataset) if loader._iterable else None
+        batched = loader.batch_sampler is not None
+        self._fetch: Any = (
+            IterableFetcher(loader.dataset, loader.collate_fn, batched, loader.drop_last)
+            if loader._iterable else MapFetcher(loader.dataset, loader.collate_fn, batched))
         self._yielded = 0
 
     def __iter__(self) -> _Pass:
@@ -162,30 +215,15 @@ class _Pass:
 
     def __next__(self) -> Any:
         index = next(self._indices)
-        batched = self._loader.batch_sampler is not None
-        if self._source is None:
-            data = self._fetch(index, batched)
-        else:
-            data = self._collate(self._take(len(index)) if batched else next(self._source))
+        try:
+            data = self._fetch(index)
+        except Exception as e:
+            if hasattr(e, "add_note") and not isinstance(e, StopIteration):      # Python 3.11
+                e.add_note(f"DataLoader: it was {self._fetch.place(index)}.")
+            raise
+        if self._loader._iterable:
             self._check_length()
         return pin_batch(data) if self._pin else data
-
-    def _fetch(self, index: Any, batched: bool) -> Any:
-        dataset = self._loader.dataset
-        if not batched:
-            return self._collate(dataset[index])
-        if self._collate is default_collate:
-            rows = _rows(dataset, index)
-            if rows is not None:
-                return rows
-        return self._collate(samples_of(dataset, index))
-
-    def _take(self, n: int) -> list[Any]:
-        assert self._source is not None
-        samples = [x for _, x in zip(range(n), self._source)]
-        if not samples or (self._loader.drop_last and len(samples) < n):
-            raise StopIteration
-        return samples
 
     def _check_length(self) -> None:
         self._yielded += 1
@@ -193,32 +231,8 @@ class _Pass:
         if expected is not None and self._yielded > expected:
             warnings.warn(
                 f"Length of IterableDataset {self._loader.dataset} was reported to be {expected}"
-                f"(when accessing len(dataloader)), but {self._yielded} samples have been fetched.",
-                stacklevel=3)
-
-
-def _rows(dataset: Any, indices: Any) -> list[Tensor] | None:
-    """A batch of a TensorDataset, or of subsets of one, by one indexing of each tensor.
-
-    It is what collating the rows gives. None where that can't be promised: the caller then takes
-    the rows one by one, and gets the error where there is one.
-    """
-    while type(dataset) is Subset:
-        try:
-            indices = [dataset.indices[i] for i in indices]
-        except (TypeError, IndexError):
-            return None
-        dataset = dataset.dataset
-    if type(dataset) is not TensorDataset or any(t.requires_grad for t in dataset.tensors):
-        return None
-    if type(indices) is not list or not all(type(i) in _INTEGERS for i in indices):
-        return None
-    n = len(dataset)
-    where = np.array(indices, np.int64)
-    if not len(where) or where.max() >= n or where.min() < -n:
-        return None
-    index = from_numpy(where)
-    return [t[index] for t in dataset.tensors]
+                f"(when accessing len(dataloader)), but {self._yielded} samples have been "
+                "fetched. ", stacklevel=3)
 
 
 def _check_worker_options(num_workers: int, timeout: float, prefetch_factor: int | None,
@@ -238,16 +252,18 @@ def _check_worker_options(num_workers: int, timeout: float, prefetch_factor: int
         raise ValueError("persistent_workers option needs num_workers > 0")
 
 
-def _can_pin() -> bool:
-    from gpugrad import cuda
+def _checked(context: Any) -> Any:
+    """A context of multiprocessing, of a start method's name or of itself."""
+    import multiprocessing
 
-    if not cuda.is_available():
-        warnings.warn("'pin_memory' argument is set as true but no accelerator is found, then "
-                      "device pinned memory won't be used.", stacklevel=4)
-        return False
-    return True
-
-
-def get_worker_info() -> None:
-    """What a worker process knows of itself; None in the main process."""
-    return None
+    if isinstance(context, str):
+        methods = multiprocessing.get_all_start_methods()
+        if context not in methods:
+            raise ValueError("multiprocessing_context option should specify a valid start method "
+                             f"in {methods!r}, but got multiprocessing_context={context!r}")
+        return multiprocessing.get_context(context)
+    if not isinstance(context, multiprocessing.context.BaseContext):
+        raise TypeError("multiprocessing_context option should be a valid context object or a "
+                        "string specifying the start method, but got "
+                        f"multiprocessing_context={context}")
+    return context

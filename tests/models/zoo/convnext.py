@@ -11,50 +11,39 @@ from torch.nn.init import trunc_normal_
 from .training import Lamb, Training, images, labels, warmup_cosine, without_decay
 
 
-def drop_path(x, drop_prob: float = 0., training: bool = False, scale_by_keep: bool = True):
-    if drop_prob == 0. or not training:
+def drop_path(x, p: float, training: bool):
+    if not training or not p:
         return x
-    keep_prob = 1 - drop_prob
-    shape = (x.shape[0],) + (1,) * (x.ndim - 1)
-    random_tensor = x.new_empty(shape).bernoulli_(keep_prob)
-    if keep_prob > 0.0 and scale_by_keep:
-        random_tensor.div_(keep_prob)
-    return x * random_tensor
+    kept = x.new_empty(x.shape[:1] + (1,) * (x.dim() - 1)).bernoulli_(1 - p)
+    return x * kept.div_(1 - p)
 
 
 class DropPath(nn.Module):
-    def __init__(self, drop_prob: float = 0., scale_by_keep: bool = True):
+    def __init__(self, p: float = 0.):
         super(DropPath, self).__init__()
-        self.drop_prob = drop_prob
-        self.scale_by_keep = scale_by_keep
+        self.p = p
 
     def forward(self, x):
-        return drop_path(x, self.drop_prob, self.training, self.scale_by_keep)
+        return drop_path(x, self.p, self.training)
 
     def extra_repr(self):
-        return f'drop_prob={round(self.drop_prob, 3):0.3f}'
+        return 'p=%.3f' % self.p
 
 
 class LayerNorm(nn.Module):
-    """channels_last: (N, H, W, C); channels_first: (N, C, H, W)."""
+    """Over the last dimension, or over the second one."""
 
-    def __init__(self, normalized_shape, eps=1e-6, data_format="channels_last"):
+    def __init__(self, dim, eps=1e-6, first=False):
         super().__init__()
-        self.weight = nn.Parameter(torch.ones(normalized_shape))
-        self.bias = nn.Parameter(torch.zeros(normalized_shape))
-        self.eps = eps
-        self.data_format = data_format
-        if self.data_format not in ["channels_last", "channels_first"]:
-            raise NotImplementedError
-        self.normalized_shape = (normalized_shape, )
+        self.weight, self.bias = nn.Parameter(torch.ones(dim)), nn.Parameter(torch.zeros(dim))
+        self.eps, self.first = eps, first
 
     def forward(self, x):
-        if self.data_format == "channels_last":
-            return F.layer_norm(x, self.normalized_shape, self.weight, self.bias, self.eps)
-        u = x.mean(1, keepdim=True)
-        s = (x - u).pow(2).mean(1, keepdim=True)
-        x = (x - u) / torch.sqrt(s + self.eps)
-        return self.weight[:, None, None] * x + self.bias[:, None, None]
+        if not self.first:
+            return F.layer_norm(x, self.weight.shape, self.weight, self.bias, self.eps)
+        var, mean = torch.var_mean(x, dim=1, unbiased=False, keepdim=True)
+        x = (x - mean) * torch.rsqrt(var + self.eps)
+        return torch.addcmul(self.bias.view(-1, 1, 1), x, self.weight.view(-1, 1, 1))
 
 
 class LayerNorm2d(nn.LayerNorm):
@@ -69,38 +58,32 @@ class GRN(nn.Module):
 
     def __init__(self, dim):
         super().__init__()
-        self.gamma = nn.Parameter(torch.zeros(1, 1, 1, dim))
-        self.beta = nn.Parameter(torch.zeros(1, 1, 1, dim))
+        self.scale = nn.Parameter(torch.zeros(dim))
+        self.shift = nn.Parameter(torch.zeros(dim))
 
     def forward(self, x):
-        Gx = torch.norm(x, p=2, dim=(1, 2), keepdim=True)
-        Nx = Gx / (Gx.mean(dim=-1, keepdim=True) + 1e-6)
-        return self.gamma * (x * Nx) + self.beta + x
+        length = torch.norm(x, p=2, dim=(1, 2), keepdim=True)
+        share = length / length.mean(-1, keepdim=True).add(1e-6)
+        return x + self.shift + self.scale * x * share
 
 
 class Block(nn.Module):
-    def __init__(self, dim, drop_path=0., layer_scale_init_value=1e-6, use_grn=False):
+    def __init__(self, dim, drop=0., layer_scale=1e-6, grn=False):
         super().__init__()
-        self.dwconv = nn.Conv2d(dim, dim, kernel_size=7, padding=3, groups=dim)
-        self.norm = LayerNorm(dim, eps=1e-6)
-        self.pwconv1 = nn.Linear(dim, 4 * dim)
-        self.act = nn.GELU()
-        self.grn = GRN(4 * dim) if use_grn else nn.Identity()
-        self.pwconv2 = nn.Linear(4 * dim, dim)
-        self.gamma = nn.Parameter(layer_scale_init_value * torch.ones((dim)),
-                                  requires_grad=True) if layer_scale_init_value > 0 else None
-        self.drop_path = DropPath(drop_path) if drop_path > 0. else nn.Identity()
+        self.depthwise = nn.Conv2d(dim, dim, 7, padding='same', groups=dim)
+        self.mlp = nn.Sequential(LayerNorm(dim), nn.Linear(dim, 4 * dim), nn.GELU(),
+                                 GRN(4 * dim) if grn else nn.Identity(), nn.Linear(4 * dim, dim))
+        if layer_scale > 0:
+            self.gamma = nn.Parameter(torch.full((dim,), layer_scale))
+        else:
+            self.register_parameter('gamma', None)
+        self.drop_path = DropPath(drop) if drop > 0. else nn.Identity()
 
     def forward(self, x):
-        input = x
-        x = self.dwconv(x)
-        x = x.permute(0, 2, 3, 1)  # (N, C, H, W) -> (N, H, W, C)
-        x = self.norm(x)
-        x = self.pwconv2(self.grn(self.act(self.pwconv1(x))))
+        y = self.mlp(self.depthwise(x).permute(0, 2, 3, 1))
         if self.gamma is not None:
-            x = self.gamma * x
-        x = x.permute(0, 3, 1, 2)  # (N, H, W, C) -> (N, C, H, W)
-        return input + self.drop_path(x)
+            y = y * self.gamma
+        return x + self.drop_path(y.permute(0, 3, 1, 2))
 
 
 class ConvNeXt(nn.Module):
@@ -109,7 +92,7 @@ class ConvNeXt(nn.Module):
         super().__init__()
         self.downsample_layers = nn.ModuleList()
         stem = nn.Sequential(nn.Conv2d(in_chans, dims[0], kernel_size=4, stride=4),
-                             LayerNorm(dims[0], eps=1e-6, data_format="channels_first"))
+                             LayerNorm(dims[0], first=True))
         self.downsample_layers.append(stem)
         for i in range(len(dims) - 1):
             self.downsample_layers.append(nn.Sequential(

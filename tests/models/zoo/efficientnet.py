@@ -9,29 +9,21 @@ from dataclasses import dataclass
 import torch
 import torch.fx
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 
 from .training import ModelEma, Training, images, labels
 
 
-def stochastic_depth(input: Tensor, p: float, mode: str, training: bool = True) -> Tensor:
-    """Zero whole examples of a residual branch at random."""
-    if p < 0.0 or p > 1.0:
-        raise ValueError(f"drop probability has to be between 0 and 1, but got {p}")
-    if mode not in ["batch", "row"]:
-        raise ValueError(f"mode has to be either 'batch' or 'row', but got {mode}")
-    if not training or p == 0.0:
-        return input
-    survival_rate = 1.0 - p
-    if mode == "row":
-        size = [input.shape[0]] + [1] * (input.ndim - 1)
-    else:
-        size = [1] * input.ndim
-    noise = torch.empty(size, dtype=input.dtype, device=input.device)
-    noise = noise.bernoulli_(survival_rate)
-    if survival_rate > 0.0:
-        noise.div_(survival_rate)
-    return input * noise
+def stochastic_depth(x: Tensor, p: float, mode: str, training: bool = True) -> Tensor:
+    """A residual branch, or whole examples of it (mode "row"), is zeroed at random."""
+    if not 0.0 <= p <= 1.0 or mode not in ("batch", "row"):
+        raise ValueError(f"stochastic depth with p={p}, mode={mode!r}")
+    if p == 0.0 or not training:
+        return x
+    rows = x.shape[0] if mode == "row" else 1
+    kept = torch.empty([rows] + [1] * (x.ndim - 1), dtype=x.dtype, device=x.device)
+    kept = kept.bernoulli_(1.0 - p)
+    return x * (kept.div_(1.0 - p) if p < 1.0 else kept)
 
 
 torch.fx.wrap("stochastic_depth")
@@ -75,8 +67,6 @@ class MBConvConfig:
 class MBConv(nn.Module):
     def __init__(self, cnf: MBConvConfig, drop: float) -> None:
         super().__init__()
-        if not (1 <= cnf.stride <= 2):
-            raise ValueError("illegal stride value")
         self.use_res_connect = cnf.stride == 1 and cnf.input_channels == cnf.out_channels
         hidden = int(cnf.input_channels * cnf.expand_ratio)
         layers: list[nn.Module] = []
@@ -139,6 +129,11 @@ class EfficientNet(nn.Module):
         return self.classifier(torch.flatten(self.avgpool(self.features(x)), 1))
 
 
+def decayed(averaged: Tensor, current: Tensor, num_averaged: int) -> Tensor:
+    decay = min(0.9, (1 + num_averaged) / (10 + num_averaged))
+    return decay * averaged + (1 - decay) * current
+
+
 class Averaged(Training):
     """The averages are part of what is saved, as a submodule of net."""
 
@@ -157,8 +152,8 @@ class Averaged(Training):
 def efficientnet(device: str) -> Training:
     settings = [MBConvConfig(1, 3, 1, 4, 4, 1), MBConvConfig(4, 3, 2, 4, 8, 2)]
     model, y = EfficientNet(settings, 5, 0.4).to(device), labels(device, 4)
-    averages = {"swa": AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(0.9),
-                                     use_buffers=True), "ema": ModelEma(model, 0.5)}
+    averages = {"swa": AveragedModel(model, avg_fn=decayed, use_buffers=True),
+                "ema": ModelEma(model, 0.5)}
     net = nn.Module()
     net.model = model
     for name, module in averages.items():

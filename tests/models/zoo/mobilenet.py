@@ -1,8 +1,10 @@
-"""MobileNets 2 and 3: inverted residuals, squeeze and excitation, hard activations."""
+"""Networks for phones: 1x1 convolutions widen and narrow, between them each channel is on its own.
+
+A network is a tuple of Cell, in the order in which an image goes through them.
+"""
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from functools import partial
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -11,126 +13,95 @@ from torch.nn import functional as F
 from .training import Training, images, labels
 
 
-def _make_divisible(v: float, divisor: int, min_value: int | None = None) -> int:
-    if min_value is None:
-        min_value = divisor
-    new_v = max(min_value, int(v + divisor / 2) // divisor * divisor)
-    return new_v + divisor if new_v < 0.9 * v else new_v
+@dataclass(frozen=True)
+class Cell:
+    """What is different from one bottleneck to the next."""
+
+    out: int
+    widening: int = 3
+    size: int = 3
+    step: int = 1
+    gated: bool = False
+    curve: type[nn.Module] = nn.ReLU6
 
 
-class ConvNormActivation(nn.Sequential):
-    def __init__(self, in_channels: int, out_channels: int, kernel_size: int = 3, stride: int = 1,
-                 groups: int = 1, norm_layer: Callable[..., nn.Module] | None = nn.BatchNorm2d,
-                 activation_layer: Callable[..., nn.Module] | None = nn.ReLU) -> None:
-        padding = (kernel_size - 1) // 2
-        layers: list[nn.Module] = [nn.Conv2d(in_channels, out_channels, kernel_size, stride,
-                                             padding, groups=groups, bias=norm_layer is None)]
-        if norm_layer is not None:
-            layers.append(norm_layer(out_channels))
-        if activation_layer is not None:
-            layers.append(activation_layer(inplace=True))
-        super().__init__(*layers)
-        self.out_channels = out_channels
+class Filtered(nn.Module):
+    """Convolution, statistics of the batch, curve; apart says that channels are not mixed."""
 
-
-class SqueezeExcitation(nn.Module):
-    def __init__(self, input_channels: int, squeeze_channels: int,
-                 activation: Callable[..., nn.Module] = nn.ReLU,
-                 scale_activation: Callable[..., nn.Module] = nn.Hardsigmoid) -> None:
+    def __init__(self, before: int, after: int, size: int, step: int = 1, apart: bool = False,
+                 curve: type[nn.Module] | None = None, **statistics: float) -> None:
         super().__init__()
-        self.avgpool = torch.nn.AdaptiveAvgPool2d(1)
-        self.fc1 = torch.nn.Conv2d(input_channels, squeeze_channels, 1)
-        self.fc2 = torch.nn.Conv2d(squeeze_channels, input_channels, 1)
-        self.activation, self.scale_activation = activation(), scale_activation()
+        self.weigh = nn.Conv2d(before, after, size, stride=step, padding=size // 2, bias=False,
+                               groups=before if apart else 1)
+        self.level = nn.BatchNorm2d(after, **statistics)
+        self.bend = nn.Identity() if curve is None else curve(inplace=True)
+        nn.init.kaiming_normal_(self.weigh.weight, mode="fan_out", nonlinearity="relu")
 
-    def _scale(self, input: Tensor) -> Tensor:
-        scale = self.activation(self.fc1(self.avgpool(input)))
-        return self.scale_activation(self.fc2(scale))
-
-    def forward(self, input: Tensor) -> Tensor:
-        return self._scale(input) * input
+    def forward(self, image: Tensor) -> Tensor:
+        return self.bend(self.level(self.weigh(image)))
 
 
-class InvertedResidual(nn.Module):
-    def __init__(self, inp: int, oup: int, stride: int, expand_ratio: float, kernel: int = 3,
-                 use_se: bool = False, activation: Callable[..., nn.Module] = nn.ReLU6,
-                 norm_layer: Callable[..., nn.Module] = nn.BatchNorm2d) -> None:
+class Gate(nn.Module):
+    """A factor from 0 to 1 for each channel, found from the means of all channels."""
+
+    def __init__(self, channels: int) -> None:
         super().__init__()
-        if stride not in [1, 2]:
-            raise ValueError(f"stride should be 1 or 2 instead of {stride}")
-        hidden_dim = int(round(inp * expand_ratio))
-        self.use_res_connect = stride == 1 and inp == oup
-        layers: list[nn.Module] = []
-        if expand_ratio != 1:
-            layers.append(ConvNormActivation(inp, hidden_dim, 1, norm_layer=norm_layer,
-                                             activation_layer=activation))
-        layers.append(ConvNormActivation(hidden_dim, hidden_dim, kernel, stride, hidden_dim,
-                                         norm_layer, activation))
-        if use_se:
-            layers.append(SqueezeExcitation(hidden_dim, _make_divisible(hidden_dim // 4, 4)))
-        layers.extend([nn.Conv2d(hidden_dim, oup, 1, 1, 0, bias=False), norm_layer(oup)])
-        self.conv = nn.Sequential(*layers)
-        self._is_cn = stride > 1
+        few = max(4, channels // 4)
+        self.decide = nn.Sequential(nn.Linear(channels, few), nn.ReLU(inplace=True),
+                                    nn.Linear(few, channels), nn.Hardsigmoid(inplace=True))
 
-    def forward(self, x: Tensor) -> Tensor:
-        if self.use_res_connect:
-            return x + self.conv(x)
-        return self.conv(x)
+    def forward(self, image: Tensor) -> Tensor:
+        return image * self.decide(image.mean((-2, -1)))[..., None, None]
 
 
-class MobileNetV2(nn.Module):
-    def __init__(self, setting: Sequence[Sequence[int]], num_classes: int, dropout: float) -> None:
+class Bottleneck(nn.Module):
+    def __init__(self, before: int, cell: Cell, **statistics: float) -> None:
         super().__init__()
-        features: list[nn.Module] = [ConvNormActivation(3, 4, stride=2,
-                                                        activation_layer=nn.ReLU6)]
-        channels = 4
-        for t, c, n, s in setting:
-            for i in range(n):
-                features.append(InvertedResidual(channels, c, s if i == 0 else 1, t))
-                channels = c
-        self.features = nn.Sequential(*features)
-        self.classifier = nn.Sequential(nn.Dropout(p=dropout), nn.Linear(channels, num_classes))
-        for m in self.modules():
-            if isinstance(m, nn.Conv2d):
-                nn.init.kaiming_normal_(m.weight, mode="fan_out")
-                if m.bias is not None:
-                    nn.init.zeros_(m.bias)
-            elif isinstance(m, (nn.BatchNorm2d, nn.GroupNorm)):
-                nn.init.ones_(m.weight)
-                nn.init.zeros_(m.bias)
-            elif isinstance(m, nn.Linear):
-                nn.init.normal_(m.weight, 0, 0.01)
-                nn.init.zeros_(m.bias)
+        wide = before * cell.widening
+        self.keeps_shape = (before, 1) == (cell.out, cell.step)
+        self.way = nn.ModuleDict()
+        if wide > before:
+            self.way["widen"] = Filtered(before, wide, 1, curve=cell.curve, **statistics)
+        self.way["look"] = Filtered(wide, wide, cell.size, cell.step, True, cell.curve,
+                                    **statistics)
+        if cell.gated:
+            self.way["gate"] = Gate(wide)
+        self.way["narrow"] = Filtered(wide, cell.out, 1, **statistics)
 
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.features(x)
-        x = nn.functional.adaptive_avg_pool2d(x, (1, 1))
-        x = torch.flatten(x, 1)
-        return self.classifier(x)
+    def forward(self, image: Tensor) -> Tensor:
+        found = image
+        for part in self.way.values():
+            found = part(found)
+        return torch.add(found, image) if self.keeps_shape else found
 
 
-class MobileNetV3(nn.Module):
-    def __init__(self, num_classes: int) -> None:
+class PhoneNet(nn.Module):
+    """The mean of what the last cell found in an image, and an answer from it."""
+
+    def __init__(self, cells: tuple[Cell, ...], answer: nn.Module, curve: type[nn.Module],
+                 **statistics: float) -> None:
         super().__init__()
-        norm_layer = partial(nn.BatchNorm2d, eps=0.001, momentum=0.01)
-        self.stem = ConvNormActivation(3, 4, stride=2, norm_layer=norm_layer,
-                                       activation_layer=nn.Hardswish)
-        self.blocks = nn.Sequential(
-            InvertedResidual(4, 4, 1, 1, 3, True, nn.ReLU, norm_layer),
-            InvertedResidual(4, 8, 2, 3, 5, True, nn.Hardswish, norm_layer),
-            InvertedResidual(8, 8, 1, 3, 3, False, nn.Hardswish, norm_layer))
-        self.avgpool = nn.AdaptiveAvgPool2d(1)
-        self.classifier = nn.Sequential(nn.Linear(8, 16), nn.Hardswish(inplace=True),
-                                        nn.Dropout(p=0.2, inplace=True),
-                                        nn.Linear(16, num_classes))
+        widths = [4, *(cell.out for cell in cells)]
+        self.entry = Filtered(3, widths[0], 3, 2, curve=curve, **statistics)
+        self.cells = nn.ModuleList(Bottleneck(before, cell, **statistics)
+                                   for before, cell in zip(widths, cells))
+        self.pool = nn.AdaptiveAvgPool2d((1, None))
+        self.answer = answer
 
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.avgpool(self.blocks(self.stem(x)))
-        return self.classifier(torch.flatten(x, 1))
+    def forward(self, image: Tensor) -> Tensor:
+        found = self.entry(image)
+        for cell in self.cells:
+            found = cell(found)
+        return self.answer(self.pool(found).squeeze(2).mean(-1))
 
 
 def mobilenet_v2(device: str) -> Training:
-    net = MobileNetV2([[1, 4, 1, 1], [3, 6, 2, 2], [3, 8, 1, 1]], 5, 0.2).to(device)
+    """The same curve everywhere, linear where it is narrow."""
+    last = nn.Linear(8, 5)
+    nn.init.normal_(last.weight, std=0.01)
+    nn.init.zeros_(last.bias)
+    cells = Cell(4, widening=1), Cell(6, step=2), Cell(6), Cell(8)
+    net = PhoneNet(cells, nn.Sequential(nn.Dropout(0.2), last), nn.ReLU6).to(device)
     y = labels(device, 4)
     optimizer = torch.optim.RMSprop(net.parameters(), lr=0.01, alpha=0.9, eps=0.1, momentum=0.9,
                                     weight_decay=4e-5)
@@ -139,8 +110,13 @@ def mobilenet_v2(device: str) -> Training:
 
 
 def mobilenet_v3(device: str) -> Training:
-    net, y = MobileNetV3(5).to(device), labels(device, 4)
-    optimizer = torch.optim.SGD(net.parameters(), lr=0.05, momentum=0.9)
-    weight = torch.tensor([1.0, 2.0, 1.0, 0.5, 1.0], device=device)
-    return Training(net, [images(device)],
-                    lambda out: F.cross_entropy(out, y, weight=weight), optimizer)
+    """Gates, larger kernels, hard curves, statistics that change slowly, classes of any weight."""
+    cells = (Cell(4, widening=1, gated=True, curve=nn.ReLU),
+             Cell(8, size=5, step=2, gated=True, curve=nn.Hardswish),
+             Cell(8, curve=nn.Hardswish))
+    answer = nn.Sequential(nn.Linear(8, 16), nn.Hardswish(inplace=True),
+                           nn.Dropout(0.2, inplace=True), nn.Linear(16, 5))
+    net = PhoneNet(cells, answer, nn.Hardswish, eps=1e-3, momentum=0.01).to(device)
+    y, weight = labels(device, 4), torch.tensor([1.0, 2.0, 1.0, 0.5, 1.0], device=device)
+    return Training(net, [images(device)], lambda out: F.cross_entropy(out, y, weight=weight),
+                    torch.optim.SGD(net.parameters(), lr=0.05, momentum=0.9))

@@ -9,16 +9,15 @@ from torch import Tensor, einsum
 from .training import Training, images, labels
 
 
-def window_partition(x: Tensor, window_size: int) -> Tensor:
-    B, H, W, C = x.shape
-    x = x.view(B, H // window_size, window_size, W // window_size, window_size, C)
-    return x.permute(0, 1, 3, 2, 4, 5).contiguous().view(-1, window_size, window_size, C)
+def window_partition(x: Tensor, size: int) -> Tensor:
+    """(B, H, W, C) -> (B * number of windows, size, size, C)"""
+    x = x.unflatten(2, (-1, size)).unflatten(1, (-1, size))
+    return x.transpose(2, 3).contiguous().flatten(0, 2)
 
 
-def window_reverse(windows: Tensor, window_size: int, H: int, W: int) -> Tensor:
-    B = int(windows.shape[0] / (H * W / window_size / window_size))
-    x = windows.view(B, H // window_size, W // window_size, window_size, window_size, -1)
-    return x.permute(0, 1, 3, 2, 4, 5).contiguous().view(B, H, W, -1)
+def window_reverse(windows: Tensor, size: int, H: int, W: int) -> Tensor:
+    x = windows.view(-1, H // size, W // size, *windows.shape[1:])
+    return x.transpose(2, 3).reshape(x.shape[0], H, W, -1)
 
 
 class WindowAttention(nn.Module):
@@ -27,55 +26,44 @@ class WindowAttention(nn.Module):
     def __init__(self, dim: int, window: int, heads: int, cosine: bool) -> None:
         super().__init__()
         self.heads, self.cosine, self.scale = heads, cosine, (dim // heads) ** -0.5
-        coords = torch.stack(torch.meshgrid(torch.arange(window), torch.arange(window),
-                                            indexing="ij"))
-        coords_flatten = torch.flatten(coords, 1)
-        relative = coords_flatten[:, :, None] - coords_flatten[:, None, :]
-        relative = relative.permute(1, 2, 0).contiguous()
-        relative[:, :, 0] += window - 1
-        relative[:, :, 1] += window - 1
-        relative[:, :, 0] *= 2 * window - 1
-        self.register_buffer("relative_position_index", relative.sum(-1))
+        y, x = torch.meshgrid(torch.arange(window), torch.arange(window), indexing="ij")
+        places = torch.stack([y.flatten(), x.flatten()], dim=-1)
+        apart = places[:, None] - places[None, :] + (window - 1)
+        apart[..., 0] *= 2 * window - 1
+        self.register_buffer("index", apart.sum(dim=-1))
         if cosine:
-            self.logit_scale = nn.Parameter(torch.log(10 * torch.ones((heads, 1, 1))))
-            self.cpb_mlp = nn.Sequential(nn.Linear(2, 16, bias=True), nn.ReLU(inplace=True),
-                                         nn.Linear(16, heads, bias=False))
-            table = torch.stack(torch.meshgrid([torch.arange(1 - window, window,
-                                                             dtype=torch.float32)] * 2,
-                                               indexing="ij"), dim=-1).unsqueeze(0)
-            table *= 8 / (window - 1)
-            table = torch.sign(table) * torch.log2(torch.abs(table) + 1.0) / 3.0
-            self.register_buffer("relative_coords_table", table, persistent=False)
+            self.temperature = nn.Parameter(torch.full((heads, 1, 1), 10.0).log())
+            self.bias_mlp = nn.Sequential(nn.Linear(2, 16), nn.ReLU(inplace=True),
+                                          nn.Linear(16, heads, bias=False))
+            steps = torch.arange(1 - window, window, dtype=torch.float32)
+            table = torch.cartesian_prod(steps, steps).mul_(8 / (window - 1))
+            self.register_buffer("distances", table.sign() * table.abs().log1p() / 2.0,
+                                 persistent=False)
         else:
-            self.relative_position_bias_table = nn.Parameter(
-                torch.zeros((2 * window - 1) ** 2, heads))
-            nn.init.trunc_normal_(self.relative_position_bias_table, std=.02)
+            self.table = nn.Parameter(torch.empty((2 * window - 1) ** 2, heads))
+            nn.init.trunc_normal_(self.table, std=.02)
         self.qkv = nn.Linear(dim, dim * 3)
         self.proj = nn.Linear(dim, dim)
 
     def bias(self) -> Tensor:
-        n = self.relative_position_index.size(0)
         if self.cosine:
-            table = 16 * torch.sigmoid(self.cpb_mlp(self.relative_coords_table).view(-1,
-                                                                                    self.heads))
+            table = 16 * torch.sigmoid(self.bias_mlp(self.distances))
         else:
-            table = self.relative_position_bias_table
-        bias = table[self.relative_position_index.view(-1)].view(n, n, -1)
-        return bias.permute(2, 0, 1).contiguous().unsqueeze(0)
+            table = self.table
+        return table[self.index].movedim(-1, 0).unsqueeze(0)
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         B_, N, C = x.shape
         q, k, v = self.qkv(x).reshape(B_, N, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
         if self.cosine:
             attn = F.normalize(q, dim=-1) @ F.normalize(k, dim=-1).transpose(-2, -1)
-            attn = attn * torch.clamp(self.logit_scale, max=4.6052).exp()
+            attn = attn * self.temperature.clamp(max=4.6).exp()
         else:
             attn = einsum("bhid,bhjd->bhij", q * self.scale, k)
         attn = attn + self.bias()
         if mask is not None:
             nW = mask.shape[0]
-            attn = attn.view(B_ // nW, nW, self.heads, N, N) + mask.unsqueeze(1).unsqueeze(0)
-            attn = attn.view(-1, self.heads, N, N)
+            attn = (attn.unflatten(0, (-1, nW)) + mask[None, :, None]).flatten(0, 1)
         attn = attn.softmax(dim=-1)
         x = einsum("b h i j, b h j d -> b i h d", attn, v).reshape(B_, N, C)
         return self.proj(x)
@@ -91,23 +79,18 @@ class SwinBlock(nn.Module):
         self.mlp = nn.Sequential(nn.Linear(dim, 2 * dim), nn.GELU(), nn.Linear(2 * dim, dim))
         attn_mask = None
         if shift > 0:
-            img_mask = torch.zeros((1, resolution, resolution, 1))
-            slices = (slice(0, -window), slice(-window, -shift), slice(-shift, None))
-            cnt = 0
-            for h in slices:
-                for w in slices:
-                    img_mask[:, h, w, :] = cnt
-                    cnt += 1
-            mask_windows = window_partition(img_mask, window).view(-1, window * window)
-            attn_mask = mask_windows.unsqueeze(1) - mask_windows.unsqueeze(2)
-            attn_mask = attn_mask.masked_fill(attn_mask != 0, float(-100.0)).masked_fill(
-                attn_mask == 0, float(0.0))
+            region = torch.zeros(resolution)
+            region[-window:-shift], region[-shift:] = 1, 2
+            regions = (3 * region[:, None] + region).view(1, resolution, resolution, 1)
+            regions = window_partition(regions, window).flatten(1)
+            apart = regions[:, None, :] != regions[:, :, None]
+            attn_mask = torch.zeros(apart.shape).masked_fill_(apart, -100.0)
         self.register_buffer("attn_mask", attn_mask)
 
     def forward(self, x: Tensor) -> Tensor:
         B, L, C = x.shape
         H = W = self.resolution
-        assert L == H * W, "input feature has wrong size"
+        torch._assert(L == H * W, "as many tokens as places")
         shortcut, x = x, self.norm1(x).view(B, H, W, C)
         if self.shift > 0:
             x = torch.roll(x, shifts=(-self.shift, -self.shift), dims=(1, 2))

@@ -1,4 +1,4 @@
-"""How the networks of this folder are trained: steps, groups of parameters, averages, a schedule."""
+"""How the networks of this folder are trained: steps, groups, averages, schedules, Lamb."""
 from __future__ import annotations
 
 import copy

@@ -1,5 +1,4 @@
 """VGG: a network from a list of widths, with and without batch normalisation."""
-# ruff: noqa: UP
 from typing import Dict, List, Union, cast
 
 import torch
@@ -8,8 +7,8 @@ import torch.nn.functional as F
 
 from .training import Training, images, labels
 
-cfgs: Dict[str, List[Union[str, int]]] = {"A": [4, "M", 8, "M", 8, 12, "M"],
-                                          "B": [4, 4, "M", 8, 8, "M"]}
+Plan = List[Union[str, int]]
+plans: Dict[str, Plan] = {"A": [4, "M", 8, "M", 8, 12, "M"], "B": [4, 4, "M", 8, 8, "M"]}
 
 
 class VGG(nn.Module):
@@ -34,37 +33,32 @@ class VGG(nn.Module):
         for m in self.modules():
             if isinstance(m, nn.Conv2d):
                 nn.init.kaiming_normal_(m.weight, mode="fan_out", nonlinearity="relu")
-                if m.bias is not None:
-                    nn.init.constant_(m.bias, 0)
             elif isinstance(m, nn.BatchNorm2d):
                 m.weight.data.fill_(1)
-                m.bias.data.zero_()
             elif isinstance(m, nn.Linear):
                 m.weight.data.normal_(0, 0.1)
+            if getattr(m, "bias", None) is not None:
                 m.bias.data.zero_()
 
 
-def make_layers(cfg: List[Union[str, int]], batch_norm: bool = False) -> nn.Sequential:
-    layers: List[nn.Module] = []
-    in_channels = 3
-    for v in cfg:
-        if v == "M":
-            layers += [nn.MaxPool2d(kernel_size=2, stride=2)]
-        else:
-            v = cast(int, v)
-            conv2d = nn.Conv2d(in_channels, v, kernel_size=3, padding=1)
-            if batch_norm:
-                layers += [conv2d, nn.BatchNorm2d(v), nn.ReLU(inplace=True)]
-            else:
-                layers += [conv2d, nn.ReLU(inplace=True)]
-            in_channels = v
-    features = nn.Sequential(*layers)
-    features.out_channels = in_channels
-    return features
+def make_layers(plan: Plan, norm: bool = False) -> nn.Sequential:
+    """A convolution of each width, and where the plan says "M" half the size."""
+    made, last = nn.Sequential(), 3
+    for i, width in enumerate(plan):
+        if width == "M":
+            made.add_module(f"pool{i}", nn.MaxPool2d(2))
+            continue
+        made.append(nn.Conv2d(last, cast(int, width), 3, padding=1))
+        if norm:
+            made.append(nn.BatchNorm2d(width))
+        made.append(nn.ReLU(inplace=True))
+        last = width
+    made.out_channels = last
+    return made
 
 
 def vgg(device: str) -> Training:
-    net = VGG(make_layers(cfgs["A"]), num_classes=5).to(device)
+    net = VGG(make_layers(plans["A"]), num_classes=5).to(device)
     y = labels(device, 4)
     optimizer = torch.optim.SGD(net.parameters(), 0.05, momentum=0.9, weight_decay=5e-4)
     schedule = torch.optim.lr_scheduler.StepLR(optimizer, step_size=2, gamma=0.1)
@@ -73,7 +67,7 @@ def vgg(device: str) -> Training:
 
 def vgg_bn(device: str) -> Training:
     """The features are frozen but for their norms, and the head learns faster."""
-    net = VGG(make_layers(cfgs["B"], batch_norm=True), num_classes=5, dropout=0.2).to(device)
+    net = VGG(make_layers(plans["B"], norm=True), num_classes=5, dropout=0.2).to(device)
     for m in net.features:
         if isinstance(m, nn.Conv2d):
             m.requires_grad_(False)
