@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 import zipfile
 from collections.abc import Iterator
@@ -58,18 +59,16 @@ def _listed(path: Path) -> list[Entry]:
         return list(_listed_npz(path))
     if kind == ".safetensors":
         from gpugrad.utils import safetensors
-        with safetensors.safe_open(path, framework="pt") as file:
-            return [_entry(name, file.get_slice(name)) for name in file.keys()]
+        with safetensors.safe_open(path) as file:
+            parts = {name: file.get_slice(name) for name in file.offset_keys()}
+            return [_entry(name, safetensors.DTYPES[part.get_dtype()], part.get_shape())
+                    for name, part in parts.items()]
     held = gpugrad.load(path, map_location="meta", weights_only=True)
-    return [Entry(name, str(t.dtype).removeprefix("torch."), tuple(t.shape),
-                  t.numel() * t.element_size()) for name, t in _tensors(held)]
+    return [_entry(name, t.dtype, t.shape) for name, t in _tensors(held)]
 
 
-def _entry(name: str, part: Any) -> Entry:
-    shape = tuple(part.get_shape())
-    dtype = part.dtype
-    return Entry(name, str(dtype).removeprefix("torch."), shape,
-                 int(np.prod(shape, dtype=np.int64)) * dtype.itemsize)
+def _entry(name: str, dtype: Any, shape: Any) -> Entry:
+    return Entry(name, dtype.name, tuple(shape), math.prod(shape) * dtype.itemsize)
 
 
 def _listed_npz(path: Path) -> Iterator[Entry]:
@@ -84,8 +83,7 @@ def _listed_npz(path: Path) -> Iterator[Entry]:
                     raise Unusable(f"{path}: {item.filename} has NumPy's format {version}, which "
                                    "is not for numbers")
                 shape, _, dtype = read(file)
-            yield Entry(item.filename.removesuffix(".npy"), dtype.name, shape,
-                        int(np.prod(shape, dtype=np.int64)) * dtype.itemsize)
+            yield _entry(item.filename.removesuffix(".npy"), dtype, shape)
 
 
 def _size(n: float) -> str:
@@ -112,7 +110,7 @@ def inspect(options: Any) -> int:
     for name, dtype, shape, size in rows:
         print(f"{name:<{widths[0]}}  {dtype:<{widths[1]}}  {shape:>{widths[2]}}  "
               f"{size:>{widths[3]}}")
-    count = sum(int(np.prod(e.shape, dtype=np.int64)) for e in entries)
+    count = sum(math.prod(e.shape) for e in entries)
     print(f"{len(entries)} tensors, {count:,} elements, {_size(sum(e.bytes for e in entries))}; "
           f"the file has {_size(path.stat().st_size)}")
     return 0

@@ -19,12 +19,13 @@ from gpugrad._tensor import Tensor, wrap
 from gpugrad.serialization.memory import memory_of
 from gpugrad.serialization.writing import replacement
 
-_DTYPES = {
+# The names that dtypes have in files.
+DTYPES = {
     "F64": dtypes.float64, "F32": dtypes.float32, "F16": dtypes.float16, "BF16": dtypes.bfloat16,
     "I64": dtypes.int64, "I32": dtypes.int32, "I16": dtypes.int16, "I8": dtypes.int8,
     "U64": dtypes.uint64, "U32": dtypes.uint32, "U16": dtypes.uint16, "U8": dtypes.uint8,
     "BOOL": dtypes.bool, "C64": dtypes.complex64}
-_NAMES = {d: name for name, d in _DTYPES.items()}
+_NAMES = {d: name for name, d in DTYPES.items()}
 _LONGEST_HEADER = 100_000_000
 
 
@@ -150,8 +151,8 @@ def _header(data: Any) -> tuple[dict[str, _Entry], dict[str, str] | None, int]:
         if e.start != at or e.stop < e.start:
             raise SafetensorError(f"Error while deserializing header: invalid offset for tensor "
                                   f"`{name}`: it overlaps with another, or leaves a hole")
-        if e.dtype in _DTYPES:
-            size = math.prod(e.shape) * _DTYPES[e.dtype].itemsize
+        if e.dtype in DTYPES:
+            size = math.prod(e.shape) * DTYPES[e.dtype].itemsize
             if size != e.stop - e.start:
                 raise SafetensorError(f"Error while deserializing header: tensor `{name}` of shape "
                                       f"{list(e.shape)} and dtype {e.dtype} takes {size} bytes, "
@@ -237,10 +238,10 @@ class safe_open:
 
 
 def _array(data: Any, base: int, name: str, e: _Entry) -> Any:
-    if e.dtype not in _DTYPES:
+    if e.dtype not in DTYPES:
         raise NotImplementedError(f"safetensors: {name} is of dtype {e.dtype}, which tensors don't "
                                   "have here: convert it with PyTorch to F16, BF16 or F32")
-    dtype = _DTYPES[e.dtype]
+    dtype = DTYPES[e.dtype]
     n = math.prod(e.shape)
     raw = np.frombuffer(data, np.uint8, n * dtype.itemsize, base + e.start) if n else \
         np.empty(0, np.uint8)

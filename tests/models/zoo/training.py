@@ -87,25 +87,20 @@ def without_decay(model: nn.Module, weight_decay: float, skip: Iterable[str] = (
 
 
 class ModelEma(nn.Module):
-    """An average over the steps of a model's parameters and buffers, in eval mode."""
+    """A twin of a model whose every number trails behind: of each step it takes a small share."""
 
-    def __init__(self, model: nn.Module, decay: float = 0.9999, device: Any = None) -> None:
+    def __init__(self, model: nn.Module, decay: float = 0.9999) -> None:
         super().__init__()
-        self.module = copy.deepcopy(model)
-        self.module.eval()
-        self.decay, self.device = decay, device
-        if self.device is not None:
-            self.module.to(device=device)
+        self.decay = decay
+        self.module = copy.deepcopy(model).requires_grad_(False).eval()
 
-    @torch.no_grad()
     def update(self, model: nn.Module) -> None:
-        for ema_v, model_v in zip(self.module.state_dict().values(), model.state_dict().values()):
-            if self.device is not None:
-                model_v = model_v.to(device=self.device)
-            if ema_v.is_floating_point():
-                ema_v.copy_(self.decay * ema_v + (1.0 - self.decay) * model_v)
-            else:
-                ema_v.copy_(model_v)
+        newest = dict(model.state_dict())
+        for name, mine in self.module.state_dict().items():
+            if torch.is_floating_point(mine):
+                mine += (1 - self.decay) * (newest[name] - mine)
+            else:                                    # counters
+                mine.fill_(newest[name].item())
 
 
 def warmup_cosine(warmup: int, total: int, lowest: float = 0.01) -> Callable[[int], float]:
@@ -118,43 +113,35 @@ def warmup_cosine(warmup: int, total: int, lowest: float = 0.01) -> Callable[[in
 
 
 class Lamb(Optimizer):
-    """Adam whose update of each tensor is as long as the tensor, times lr."""
+    """Steps in Adam's direction, as long as the tensor itself times lr; You et al., 2020."""
 
     def __init__(self, params: Any, lr: float = 1e-3, betas: tuple[float, float] = (0.9, 0.999),
-                 eps: float = 1e-6, weight_decay: float = 0.0) -> None:
-        if not 0.0 <= lr:
-            raise ValueError(f"Invalid learning rate: {lr}")
-        super().__init__(params, dict(lr=lr, betas=betas, eps=eps, weight_decay=weight_decay))
+                 eps: float = 1e-6, weight_decay: float = 0.0, longest: float = 10.0) -> None:
+        if lr < 0:
+            raise ValueError(f"lr is {lr}, and must not be negative")
+        super().__init__(params, {"lr": lr, "betas": betas, "eps": eps,
+                                  "weight_decay": weight_decay, "longest": longest})
 
-    @torch.no_grad()
     def step(self, closure: Callable[[], Tensor] | None = None) -> Tensor | None:
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
-        for group in self.param_groups:
-            beta1, beta2 = group["betas"]
-            for p in group["params"]:
-                if p.grad is None:
-                    continue
-                if p.grad.is_sparse:
-                    raise RuntimeError("Lamb does not take sparse gradients")
-                state = self.state[p]
-                if len(state) == 0:
-                    state["step"] = 0
-                    state["exp_avg"] = torch.zeros_like(p, memory_format=torch.preserve_format)
-                    state["exp_avg_sq"] = torch.zeros_like(p, memory_format=torch.preserve_format)
-                state["step"] += 1
-                m, v = state["exp_avg"], state["exp_avg_sq"]
-                m.lerp_(p.grad, 1 - beta1)
-                v.mul_(beta2).addcmul_(p.grad, p.grad, value=1 - beta2)
-                m_hat = m / (1 - beta1 ** state["step"])
-                v_hat = v / (1 - beta2 ** state["step"])
-                update = m_hat.div_(v_hat.sqrt().add_(group["eps"]))
-                if group["weight_decay"] != 0:
-                    update.add_(p, alpha=group["weight_decay"])
-                length, change = p.norm(2.0), update.norm(2.0)
-                one = torch.tensor(1.0, device=p.device)
-                trust = torch.where(length > 0, torch.where(change > 0, length / change, one), one)
-                p.add_(update * trust.clamp_(max=10.0), alpha=-group["lr"])
+        loss = closure() if closure else None
+        with torch.no_grad():
+            for group in self.param_groups:
+                for weight in filter(lambda w: w.grad is not None, group["params"]):
+                    direction = self.adam(weight, group) + group["weight_decay"] * weight
+                    ratio = torch.linalg.vector_norm(weight) / torch.linalg.vector_norm(direction)
+                    ratio = ratio.nan_to_num(1.0, posinf=1.0).clamp(max=group["longest"])
+                    weight -= group["lr"] * torch.where(ratio > 0, ratio, 1.0) * direction
         return loss
+
+    def adam(self, weight: Tensor, group: dict[str, Any]) -> Tensor:
+        """The direction of Adam, whose means this brings up to date."""
+        held = self.state[weight]
+        if not held:
+            held.update(steps=0, mean=torch.zeros_like(weight), square=torch.zeros_like(weight))
+        held["steps"] += 1
+        corrected = []
+        for name, new, keep in (("mean", weight.grad, group["betas"][0]),
+                                ("square", weight.grad ** 2, group["betas"][1])):
+            held[name].mul_(keep).add_(new, alpha=1 - keep)
+            corrected.append(held[name] / (1 - keep ** held["steps"]))
+        return corrected[0] / (corrected[1].sqrt() + group["eps"])
