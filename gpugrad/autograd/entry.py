@@ -21,6 +21,7 @@ from gpugrad.autograd.transfer import to_backend
 NO_CONSTANTS: dict[str, Any] = {}
 FLOAT = np.dtype(np.float32).num      # bools and integers have smaller numbers; half's is greater
 NUMBERS = (int, float, complex, np.generic)
+BOTH = (0, 1)                         # the places of two saved arrays
 
 
 def set_view(t: Any, x: Any, spec: Spec, kw: dict[str, Any]) -> None:
@@ -402,6 +403,7 @@ def binary(spec: Spec) -> Any:
         return t
     if promote is not True or direct is None or not (fit and differentiable):
         return entry
+    crosswise = spec.saves_crosswise()
 
     def arithmetic(input: Any, other: Any, out: Any = None) -> Any:
         """entry for the ufuncs that take any two operands: without the questions that they answer
@@ -450,6 +452,10 @@ def binary(spec: Spec) -> Any:
             node.fit = fits((xa, ya), a)
         if nothing:
             node.saved = node.guard = ()
+        elif crosswise and e is not None and f is not None:      # a product: without a call
+            c, d = other._ver, input._ver
+            node.saved = (ya, xa)
+            node.guard = (c, c[0], d, d[0], BOTH)
         else:
             (save_both if e is not None and f is not None else save_x if f is None else save_y)(
                 node, input, other, xa, ya, a, t._ver, NO_CONSTANTS)

@@ -245,6 +245,11 @@ class Spec:
         keep = {j for (_, at), need in zip(self.rules, needs) if need for j in at}
         return tuple(j in keep for j in range(len(self.plan)))
 
+    def saves_crosswise(self) -> bool:
+        """Does each of two rules need the other input, and nothing else, as those of x * y do?"""
+        return [item[:2] for item in self.plan] == [(IN, 1), (IN, 0)] and \
+            not self.grads and [at for _, at in self.rules] == [(0,), (1,)]
+
     # Recording -----------------------------------------------------------------------------------
 
     def split(self, args: Any) -> list[Any]:

@@ -15,9 +15,10 @@ from gpugrad.ops.shape import check_expand
 
 def matmul(input: Tensor, other: Any) -> Tensor:
     """The @ operator: dot, matrix-vector, matrix or batched product, by the numbers of dims."""
-    if not isinstance(other, Tensor):
+    try:
+        n, m = input._a.ndim, other._a.ndim
+    except AttributeError:                       # one of them is no tensor
         return NotImplemented
-    n, m = input._a.ndim, other._a.ndim
     if n == m == 2:
         return T.mm(input, other)
     if off[0] and state.casting is not None:
