@@ -65,7 +65,7 @@ def parser(description: str, out: str, length: str = "epochs") -> argparse.Argum
 def settings_for(options: argparse.Namespace, defaults: dict[str, Any],
                  state: dict[str, Any] | None, may_change: tuple[str, ...]) -> dict[str, Any]:
     """What decides the course of a run: given options, else the checkpoint's, else defaults."""
-    settings = dict(defaults if state is None else state["settings"])
+    settings = {**defaults, **({} if state is None else state["settings"])}
     for name in settings:
         given = getattr(options, name, None)
         if given is None or given is False or given == settings[name]:

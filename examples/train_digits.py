@@ -79,6 +79,9 @@ class Run:
         torch.manual_seed(settings["seed"])
         self.net = Net().to(device)
         self.optimizer = optim.Adam(self.net.parameters(), lr=settings["lr"])
+        # float16 on a GPU needs scaled losses; bfloat16 on the CPU has float32's range.
+        self.scaler = torch.amp.GradScaler(
+            device.type, enabled=settings["amp"] and device.type == "cuda")
         self.epoch = self.step = 0          # epochs done, and batches done of the one under way
         self.start_rng = torch.get_rng_state()      # the generator when this epoch began
         self.loss_sum = torch.zeros((), device=device)     # over the images of this epoch so far
@@ -109,10 +112,12 @@ class Run:
             images, labels = images.to(self.device), labels.to(self.device)
             self._set_learning_rate()
             self.optimizer.zero_grad()
-            output = self.net(images)
-            loss = F.cross_entropy(output, labels)
-            loss.backward()
-            self.optimizer.step()
+            with torch.autocast(device_type=self.device.type, enabled=self.settings["amp"]):
+                output = self.net(images)
+                loss = F.cross_entropy(output, labels)
+            self.scaler.scale(loss).backward()
+            self.scaler.step(self.optimizer)
+            self.scaler.update()
 
             self.loss_sum += loss.detach() * len(labels)
             self.right += (output.argmax(1) == labels).sum()
@@ -165,8 +170,8 @@ class Run:
     def state(self) -> dict[str, Any]:
         return {"format": FORMAT, "settings": self.settings,
                 "model": self.net.state_dict(), "optimizer": self.optimizer.state_dict(),
-                "epoch": self.epoch, "step": self.step, "history": self.history,
-                "loss_sum": self.loss_sum, "right": self.right,
+                "scaler": self.scaler.state_dict(), "epoch": self.epoch, "step": self.step,
+                "history": self.history, "loss_sum": self.loss_sum, "right": self.right,
                 "rng": torch.get_rng_state(), "start_rng": self.start_rng}
 
     def load(self, path: Path, state: dict[str, Any]) -> None:
@@ -174,6 +179,8 @@ class Run:
         try:
             self.net.load_state_dict(state["model"])
             self.optimizer.load_state_dict(state["optimizer"])
+            if state.get("scaler"):
+                self.scaler.load_state_dict(state["scaler"])
             self.epoch, self.step, self.history = state["epoch"], state["step"], state["history"]
             self.loss_sum = state["loss_sum"].to(self.device)
             self.right = state["right"].to(self.device)
@@ -190,7 +197,7 @@ def main(argv: list[str] | None = None) -> int:
     state = program.read_checkpoint(options.resume, FORMAT) if options.resume else None
     dataset = options.dataset or "digits"
     defaults = {"dataset": dataset, "epochs": 2 if options.smoke else EPOCHS[dataset],
-                "batch_size": 32, "lr": 0.002, "seed": 1, "smoke": False}
+                "batch_size": 32, "lr": 0.002, "seed": 1, "amp": False, "smoke": False}
     settings = program.settings_for(options, defaults, state, ("epochs", "lr"))
     picture = program.needed("digits_picture", "matplotlib")
     data = read_data(settings, options.data_dir or Path("data/mnist"))
@@ -230,6 +237,8 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     option("--batch-size", type=program.positive(int), metavar="N", help="default: 32")
     option("--lr", type=program.positive(float),
            help="Adam's learning rate at the start (default: 0.002)")
+    option("--amp", action="store_true",
+           help="mixed precision: products in float16 on a GPU, in bfloat16 on the CPU")
     return made.parse_args(argv)
 
 

@@ -62,6 +62,17 @@ def test_a_run_learns_and_leaves_a_checkpoint_and_a_picture(whole_run):
     assert state["history"][-1]["loss"] < state["history"][0]["loss"] / 2
 
 
+def test_mixed_precision_learns_as_well(digits, device, tmp_path, capsys):
+    pytest.importorskip("ml_dtypes")
+    assert digits.main(["--smoke", "--amp", "--device", device, "--epochs", "2", "--out",
+                        str(tmp_path)]) == 0
+    out = capsys.readouterr().out
+    assert float(out.split("test accuracy: ")[1].split(" %")[0]) > 60
+    state = torch.load(tmp_path / "checkpoint.pt", map_location="cpu")
+    assert state["settings"]["amp"] and bool(state["scaler"]) == (device == "cuda")
+    assert all(v.dtype is torch.float32 for v in state["model"].values())
+
+
 def test_a_finished_run_can_be_resumed(whole_run, run_example, tmp_path):
     out, first = whole_run
     run = run_example("train_digits.py", "--resume", out / "checkpoint.pt", "--out", tmp_path)
@@ -110,7 +121,7 @@ def test_bar_on_a_terminal(digits, monkeypatch):
 @pytest.mark.parametrize("batches", [0, 2, 6])
 def test_a_run_stopped_after_any_batch_goes_on_exactly(digits, tmp_path, batches, capsys):
     settings = {"dataset": "digits", "epochs": 2, "batch_size": 64, "lr": 0.002, "seed": 3,
-                "smoke": True}
+                "amp": False, "smoke": True}
     data = digits.read_data(settings, tmp_path)
     assert_resumes(digits, lambda: digits.Run(settings, data, torch.device("cpu")),
                    digits.Run.train_epoch, 2, batches, tmp_path / "stopped.pt")
@@ -188,7 +199,7 @@ def test_a_checkpoint_that_cannot_be_used(digits, whole_run, tmp_path, kind, wor
 
 def test_a_checkpoint_that_cannot_be_written_leaves_the_old_one(digits, tmp_path, monkeypatch):
     settings = {"dataset": "digits", "epochs": 1, "batch_size": 64, "lr": 0.002, "seed": 0,
-                "smoke": True}
+                "amp": False, "smoke": True}
     run = digits.Run(settings, digits.read_data(settings, tmp_path), torch.device("cpu"))
     path = tmp_path / "checkpoint.pt"
     digits.program.save_checkpoint(path, run.state())

@@ -27,6 +27,7 @@ from gpugrad.utils.data.shared_memory import Message, Receiver, Sender
 from gpugrad.utils.data.worker import Job, WorkerInfo
 
 PATIENCE = 2.0          # seconds for workers to end by themselves, then as many after SIGTERM
+INTERRUPTS = 8          # how often a worker that should end is interrupted in that time
 LOOK = 1.0              # seconds between looks whether the workers, or the parent, are alive
 
 # The main process's ends of all pipes. A forked worker closes them: else it would keep the other
@@ -46,7 +47,7 @@ class _Tasks:
     def __init__(self, channel: Any) -> None:
         self._channel, self._parent = channel, os.getppid()
         self._queue: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        self.ended = False
+        self.ended = self.left = False          # told to end; ending
         signal.signal(signal.SIGINT, self._interrupt)
         if hasattr(signal, "pthread_sigmask"):
             signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
@@ -58,7 +59,7 @@ class _Tasks:
 
     def _interrupt(self, number: int, frame: Any) -> None:
         # Ctrl-C reaches all processes of a terminal: the main one decides what comes of it.
-        if self.ended:
+        if self.ended and not self.left:
             raise _Stop
 
     def _read(self) -> None:
@@ -70,10 +71,13 @@ class _Tasks:
                 self._queue.put(self._channel.recv())
         self.ended = True
         self._queue.put(None)
-        if hasattr(signal, "pthread_kill"):         # it ends the dataset's sleeping and reading
-            with contextlib.suppress(OSError):
-                signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
-        time.sleep(2 * PATIENCE)
+        # An interrupt ends the dataset's sleeping and reading. One that comes in a destructor is
+        # lost: so there are several.
+        for _ in range(INTERRUPTS):
+            if hasattr(signal, "pthread_kill"):
+                with contextlib.suppress(OSError):
+                    signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+            time.sleep(2 * PATIENCE / INTERRUPTS)
         os._exit(1)                                 # the dataset doesn't let itself be stopped
 
     def _parent_lives(self) -> bool:
@@ -83,6 +87,7 @@ class _Tasks:
 
 def _main(channel: Any, job: Job, number: int, others: list[Any] | None) -> None:
     """What a worker process runs. others: the parent's pipes, where it was forked."""
+    tasks: Any = None
     try:
         for other in others or ():
             with contextlib.suppress(OSError):
@@ -107,6 +112,9 @@ def _main(channel: Any, job: Job, number: int, others: list[Any] | None) -> None
         worker.work(job, number, where, take, sender.send)
     except (_Stop, BrokenPipeError, ConnectionResetError):
         pass
+    finally:
+        if tasks is not None:
+            tasks.left = True
 
 
 def _refuse_cuda() -> None:
