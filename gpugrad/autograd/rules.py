@@ -97,9 +97,9 @@ def parameters(fn: Any) -> tuple[list[str], list[str], str | None]:
     return list(names[:n]), list(names[n:n + k]), names[n + k] if code.co_flags & 0x04 else None
 
 
-def with_fallback(cuda: Any, forward: Any) -> Any:
+def with_fallback(better: Any, forward: Any) -> Any:
     def run(be: Any, *args: Any, **kw: Any) -> Any:
-        out = cuda(be, *args, **kw)
+        out = better(be, *args, **kw)
         return forward(be, *args, **kw) if out is NotImplemented else out
     return run
 
@@ -168,9 +168,12 @@ class Spec:
         # By a backend's index: the CPU, a GPU, a GPU among several, and no data. Entries look it up
         # at each call: onnx/trace.py listens there.
         self.meta = body.get("meta")
-        self.impl = [self.forward, gpu, guarded(gpu), without_data(self, cuda)]
+        helped = body.get("cpu")
+        on_cpu = with_fallback(helped, self.forward) if helped else self.forward
+        self.impl = [on_cpu, gpu, guarded(gpu), without_data(self, cuda)]
         # The ufunc itself by index, filled in as backends are made.
-        self.direct: list[Any] | None = [None] * 4 if self.ufunc and not cuda else None
+        ufunc_only = self.ufunc and not cuda and not helped
+        self.direct: list[Any] | None = [None] * 4 if ufunc_only else None
         positional, keywords, self.variadic = parameters(self.forward)
         self.inputs: list[str] = positional[1:]
         defaults = self.forward.__kwdefaults__ or {}

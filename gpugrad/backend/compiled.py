@@ -1,0 +1,174 @@
+"""The compiled helper: C kernels for what NumPy does badly, built by the machine's own C compiler.
+
+``library()`` gives the kernels of kernels/cpu/*.c, or None: without a C compiler, on systems
+without POSIX threads, or with GPUGRAD_CPU_KERNELS=0. It is called by the ops' ``cpu`` bodies, which
+return NotImplemented for None, and then NumPy does the work. The first call compiles, a few seconds
+once for each version of the sources, compiler and processor; the result is kept in
+GPUGRAD_CPU_CACHE, or the user's cache folder.
+
+A kernel is a C function without result that takes numpy arrays (``const Array *``, see
+kernels/cpu/array.h) and numbers; its parameters are read from its declaration, KERNEL name(...).
+Arrays are float32 (int64 for indices), C-contiguous unless the kernel says that it looks at
+strides; the caller sees to it, nothing is checked here. The interpreter's lock is released
+meanwhile.
+"""
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import functools
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import threading
+from typing import Any
+
+import numpy as np
+
+from gpugrad.backend.kernels import folder
+
+_FLAGS = ["-std=gnu11", "-O3", "-fPIC", "-fno-math-errno", "-fno-trapping-math",
+          "-fvisibility=hidden", "-pthread", "-w"]
+# The compiler's choice would be half of what the processor has.
+_NATIVE = [["-march=native", "-mprefer-vector-width=512"], ["-march=native"], ["-mcpu=native"], []]
+_KERNEL = re.compile(r"^KERNEL (\w+)\(([^)]*)\)", re.M)
+_TYPES = {"Array *": ctypes.py_object, "intptr_t ": ctypes.c_ssize_t, "int ": ctypes.c_int,
+          "real ": ctypes.c_float, "double ": ctypes.c_double}
+
+_making = threading.Lock()
+_found: list[Any] = []          # the library, or None, once it is known
+why_not = [""]                  # the reason for None
+
+
+def library() -> Any:
+    """The kernels as functions of an object, or None."""
+    return _found[0] if _found else _find()
+
+
+def _find() -> Any:
+    with _making:
+        if not _found:
+            try:
+                made = _load(_build())
+            except _Missing as error:
+                made, why_not[0] = None, str(error)
+            _found.append(made)
+    return _found[0]
+
+
+class _Missing(Exception):
+    """There can be no helper here."""
+
+
+def compiler() -> list[str] | None:
+    """The C compiler's command: CC's, or the first of the usual names that is there."""
+    chosen = os.environ.get("CC", "")
+    for command in [shlex.split(chosen)] if chosen else [["cc"], ["gcc"], ["clang"]]:
+        path = shutil.which(command[0]) if command else None
+        if path:
+            return [path, *command[1:]]
+    return None
+
+
+@functools.cache
+def _processor() -> str:
+    """What distinguishes processors to which -march=native means different things."""
+    with contextlib.suppress(OSError), open("/proc/cpuinfo") as file:
+        lines = [line for line in file.read().split("\n\n")[0].split("\n")
+                 if line.startswith(("model name", "flags", "Features", "CPU part"))]
+        return "\n".join(lines)
+    import platform
+
+    return platform.machine() + platform.processor()
+
+
+def cache_folder() -> str:
+    """Where libraries are kept."""
+    users = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    return os.environ.get("GPUGRAD_CPU_CACHE") or os.path.join(users, "gpugrad", "cpu")
+
+
+def _build() -> str:
+    """The path of the library, compiled if it isn't there."""
+    import hashlib
+    import tempfile
+
+    if os.environ.get("GPUGRAD_CPU_KERNELS", "1") == "0":
+        raise _Missing("GPUGRAD_CPU_KERNELS=0 says so")
+    if os.name != "posix" or sys.implementation.name != "cpython":
+        raise _Missing("it is for CPython on POSIX systems")
+    command = compiler()
+    if command is None:
+        raise _Missing("there is no C compiler on the PATH: install gcc or clang, or name one "
+                       "in CC")
+    sources = sorted((folder() / "cpu").glob("*.[ch]"))
+    version = subprocess.run([*command, "--version"], capture_output=True, text=True).stdout
+    h = hashlib.sha256("\0".join([*command, version, _processor(), str(object.__basicsize__),
+                                  *_FLAGS, *[p.read_text() for p in sources]]).encode())
+    path = os.path.join(cache_folder(), h.hexdigest()[:24] + ".so")
+    if os.path.exists(path):
+        return path
+    try:
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=os.path.dirname(path)) as work:
+            made = _compile(command, [str(p) for p in sources if p.suffix == ".c"], work)
+            os.replace(made, path)
+    except OSError as error:
+        raise _Missing(f"the cache folder {os.path.dirname(path)} can't be written to ({error}): "
+                       "name another one in GPUGRAD_CPU_CACHE") from error
+    return path
+
+
+def _compile(command: list[str], sources: list[str], work: str) -> str:
+    """One library of all sources, each compiled by a process of its own."""
+    said = ""
+    for native in _NATIVE:
+        flags = [*_FLAGS, *native, f"-DHEAD={object.__basicsize__}",
+                 '-DKERNEL=__attribute__((visibility("default"))) void']
+        objects = [os.path.join(work, os.path.basename(s)[:-2] + ".o") for s in sources]
+        jobs = [subprocess.Popen([*command, *flags, "-c", s, "-o", o], stderr=subprocess.PIPE,
+                                 text=True) for s, o in zip(sources, objects)]
+        said = "".join([job.communicate()[1] for job in jobs])
+        if any([job.returncode for job in jobs]):
+            continue
+        made = os.path.join(work, "made.so")
+        link = subprocess.run([*command, "-shared", "-pthread", *objects, "-o", made, "-lm"],
+                              capture_output=True, text=True)
+        if not link.returncode:
+            return made
+        said = link.stderr
+    raise _Missing(f"{' '.join(command)} can't compile it: {said.strip()[:2000]}")
+
+
+class Library:
+    """The kernels, each a function; ``set_threads(n)`` says how many threads they use."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        lib = ctypes.CDLL(path)
+        for source in sorted((folder() / "cpu").glob("*.c")):
+            for name, parameters in _KERNEL.findall(source.read_text()):
+                function = getattr(lib, name)
+                function.argtypes = [_type(p) for p in parameters.replace("\n", " ").split(",")]
+                function.restype = None
+                setattr(self, name, function)
+
+
+def _type(parameter: str) -> Any:
+    """The ctypes type of a declared parameter, "const Array *x" or "intptr_t n"."""
+    return _TYPES[re.sub(r"\w+$", "", " ".join(parameter.replace("const ", "").split()))]
+
+
+def _load(path: str) -> Library:
+    try:
+        made = Library(path)
+    except OSError as error:
+        raise _Missing(f"{path} can't be loaded: {error}") from error
+    a, found = np.zeros((2, 3), np.float32), np.zeros(1, np.int64)
+    made.address(a, found)  # type: ignore[attr-defined]
+    if found[0] != a.__array_interface__["data"][0]:
+        raise _Missing("arrays of this NumPy lie in memory in another way than it knows")
+    return made
