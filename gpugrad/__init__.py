@@ -100,7 +100,8 @@ _LAZY = ("nn", "optim", "amp", "utils", "cuda", "backends", "serialization", "sp
          "fft", "func", "random", "storage", "cpu", "settings", "distributions",
          "_C", "__config__", "_dynamo", "_jit_internal", "accelerator", "ao", "compiler",
          "distributed", "fx", "hub", "jit", "library", "multiprocessing", "onnx", "overrides",
-         "profiler", "quantization", "sparse", "testing", "types", "version")
+         "profiler", "quantization", "recording", "sparse", "testing", "types", "version",
+         "vision")
 # Names of this namespace that stand in such a module.
 _ELSEWHERE = {name: module for module, names in {
     "amp": "autocast GradScaler",
@@ -116,8 +117,10 @@ _ELSEWHERE = {name: module for module, names in {
         "_check_type _check_value _check_with",
     "compiler": "compile",
     "func": "vmap",
+    "recording": "graph_step",
     "serialization": "load save",
     "storage": "TypedStorage UntypedStorage",
+    "utils.summary": "summary",
 }.items() for name in names.split()}
 
 if TYPE_CHECKING:
@@ -143,6 +146,7 @@ if TYPE_CHECKING:
     from gpugrad.random import manual_seed as manual_seed
     from gpugrad.random import seed as seed
     from gpugrad.random import set_rng_state as set_rng_state
+    from gpugrad.recording import graph_step as graph_step
     from gpugrad.sampling import bernoulli as bernoulli
     from gpugrad.sampling import binomial as binomial
     from gpugrad.sampling import multinomial as multinomial
@@ -157,6 +161,7 @@ if TYPE_CHECKING:
     from gpugrad.sampling import randperm as randperm
     from gpugrad.serialization import load as load
     from gpugrad.serialization import save as save
+    from gpugrad.utils.summary import summary as summary
 
     def __getattr__(name: str) -> Any: ...
 else:

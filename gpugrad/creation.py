@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from gpugrad import dtypes
-from gpugrad._tensor import Tensor
+from gpugrad._state import listening
+from gpugrad._tensor import Tensor, wrap
 from gpugrad.backend import Backend, cpu, get
 from gpugrad.backend.random import scale_shift
 from gpugrad.factory import (
@@ -18,6 +19,7 @@ from gpugrad.factory import (
     dtype_of,
     empty_as,
     finish,
+    finish_constant,
     integer,
     into_out,
     number,
@@ -62,7 +64,21 @@ def _copied(data: Any, d: Any, be: Backend, requires_grad: bool = False,
     if is_device_array(data, be):
         return finish(be.copy(dtypes.adopt(data) if d is None else data.astype(d)), be,
                       requires_grad, pin)
-    return finish(on_device(array_of(data, d), be), be, requires_grad, pin)
+    if _by_dlpack(data):
+        return _copied(_shared(data), d, be, requires_grad, pin)
+    return finish_constant(on_device(array_of(data, d), be), be, requires_grad, pin)
+
+
+def _by_dlpack(data: Any) -> bool:
+    """Is it an array of another library that shares it so, as JAX does?"""
+    return hasattr(data, "__dlpack__") and not isinstance(data, np.ndarray) \
+        and not hasattr(data, "__cuda_array_interface__")
+
+
+def _shared(data: Any) -> Tensor:
+    from gpugrad.functions.protocol import from_dlpack
+
+    return from_dlpack(data)
 
 
 def from_numpy(ndarray: Any) -> Tensor:
@@ -71,11 +87,15 @@ def from_numpy(ndarray: Any) -> Tensor:
         kind = type(ndarray)
         where = "numpy." if kind.__module__ == "numpy" else ""
         raise TypeError(f"expected np.ndarray (got {where}{kind.__name__})")
-    check_array(ndarray)
+    d = dtypes.OF.get(ndarray.dtype)
+    if not (d is not None and d._np is ndarray.dtype and d._np.kind in "fciub"
+            and min(ndarray.strides, default=0) >= 0):      # else as most arrays are
+        check_array(ndarray)
+        ndarray = dtypes.adopt(ndarray)
     if not ndarray.flags.writeable:
         warnings.warn("The given NumPy array is not writable: writing to the tensor will raise an "
                       "error. Use torch.tensor(array) for a copy.", stacklevel=2)
-    return finish(dtypes.adopt(ndarray), cpu)
+    return wrap(ndarray, cpu)
 
 
 def frombuffer(buffer: Any, *, dtype: Any, count: int = -1, offset: int = 0,
@@ -132,6 +152,9 @@ def as_tensor(data: Any, dtype: Any = None, device: Any = None) -> Tensor:
         data = data if isinstance(data, be.ndarray) or not be.index else be.xp.asarray(data)
     else:
         be = get(device)
+        if _by_dlpack(data):
+            x = _shared(data)
+            return _converted(x, d, be.device if device is not None or x.is_cpu else None)
     if isinstance(data, np.ndarray):
         check_array(data)
         a = dtypes.adopt(data if d is None else data.astype(d, copy=False))
@@ -263,6 +286,8 @@ def _like(name: str, input: Any, value: Any, dtype: Any, layout: Any, device: An
     x = empty_as(be, a, dtype_of(name, dtype, a.dtype), memory_format, name)
     if value is not None:
         x[...] = scalar_of(value, x.dtype)
+        if listening[0] is not None:
+            listening[0].wrote(x, scalar_of(value, x.dtype))
     return finish(x, be, requires_grad, pin)
 
 
@@ -319,7 +344,7 @@ def empty_strided(size: Any, stride: Any, *, dtype: Any = None, layout: Any = No
     memory = be.empty((needed,), d)
     strides = tuple([s * d.itemsize for s in steps])
     a = be.xp.lib.stride_tricks.as_strided(memory, shape, strides)
-    return finish(a, be, requires_grad, pin_memory)
+    return finish_constant(a, be, requires_grad, pin_memory)
 
 
 def empty_permuted(size: Any, physical_layout: Any, *, dtype: Any = None, layout: Any = None,
@@ -375,14 +400,14 @@ def arange(start: Any = _NOT_GIVEN, end: Any = _NOT_GIVEN, step: Any = 1, *, out
     if d.kind in dtypes.FLOATING:
         n = math.ceil((end - start) / step)
         x = scale_shift(be.xp.arange(n, dtype=np.float64), np.float64(step), np.float64(start))
-        return finish(x.astype(d, copy=False), be, requires_grad, pin_memory)
+        return finish_constant(x.astype(d, copy=False), be, requires_grad, pin_memory)
     first, by = int(scalar_of(start, dtypes.int64.np)), int(step)
     if d == np.int64:
         n = -((first - int(scalar_of(end, d))) // by) if by else 0
     else:
         n = math.ceil((end - start) / step)
     x = (be.xp.arange(n) * by + first).astype(d, copy=False)
-    return finish(x, be, requires_grad, pin_memory)
+    return finish_constant(x, be, requires_grad, pin_memory)
 
 
 @placed
@@ -409,7 +434,7 @@ def range(start: Any = 0, end: Any = None, step: Any = 1, *, out: Any = None, dt
     n = int((end - start) / step) + 1
     wide = np.float64 if d.kind in dtypes.FLOATING else np.int64
     x = wide(start) + be.xp.arange(n) * wide(step)
-    return finish(x.astype(d, copy=False), be, requires_grad, pin_memory)
+    return finish_constant(x.astype(d, copy=False), be, requires_grad, pin_memory)
 
 
 def _ends(name: str, start: Any, end: Any, steps: Any) -> tuple[Any, Any, int]:
@@ -464,7 +489,7 @@ def linspace(start: Any, end: Any, steps: int, *, out: Any = None, dtype: Any = 
         x = _spaced(be, start, end, steps, d.type)
     else:
         x = _spaced(be, int(scalar_of(start, d)), int(scalar_of(end, d)), steps, np.float64)
-    return finish(x.astype(d, copy=False), be, requires_grad, pin_memory)
+    return finish_constant(x.astype(d, copy=False), be, requires_grad, pin_memory)
 
 
 @placed
@@ -483,7 +508,7 @@ def logspace(start: Any, end: Any, steps: int, base: float = 10.0, *, out: Any =
     wide = np.complex128 if d.kind == "c" else np.float64
     first, last = (wide(scalar_of(v, d)) for v in (start, end))
     x = wide(base) ** _spaced(be, first, last, steps, wide)
-    return finish(x.astype(d, copy=False), be, requires_grad, pin_memory)
+    return finish_constant(x.astype(d, copy=False), be, requires_grad, pin_memory)
 
 
 def eye(n: int, m: int | None = None, *, out: Any = None, dtype: Any = None, layout: Any = None,
@@ -511,7 +536,7 @@ def _triangle(name: str, row: int, col: int, offset: int, dtype: Any, device: An
         raise NotImplementedError(f'"{name}" not implemented for \'{dtypes.type_name(d)}\'')
     i, j = np.indices((row, col))
     inside = j - i <= offset if name == "tril_indices" else j - i >= offset
-    return finish(on_device(np.stack([i[inside], j[inside]]).astype(d), be), be)
+    return finish_constant(on_device(np.stack([i[inside], j[inside]]).astype(d), be), be)
 
 
 def tril_indices(row: int, col: int, offset: int = 0, *, dtype: Any = None, device: Any = None,
@@ -544,7 +569,7 @@ def _new(name: str, self: Tensor, shape: tuple[int, ...], value: Any, dtype: Any
     be = self._be if device is None else get(device)
     d = dtype_of(name, dtype, self._a.dtype)
     a = be.empty(shape, d) if value is None else be.xp.full(shape, scalar_of(value, d), d)
-    return finish(a, be, requires_grad, pin_memory)
+    return finish_constant(a, be, requires_grad, pin_memory)
 
 
 def new_zeros(self: Tensor, *sizes: Any, size: Any = None, dtype: Any = None, device: Any = None,

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from gpugrad import dtypes
-from gpugrad._state import state
+from gpugrad._state import listening, state
 from gpugrad._tensor import Tensor
 from gpugrad.autograd import inplace
 from gpugrad.autograd.node import Node, edge_of
@@ -158,11 +158,12 @@ def check_probabilities(a: Any, be: Backend) -> None:
 
 def fill_in_order(a: Any, draw: Callable[[tuple[int, ...], bool], Any]) -> None:
     """Write the numbers of draw(shape, is a in C order) into an array, in its order in memory."""
-    if a.flags.c_contiguous:
-        a[...] = draw(a.shape, True)
-    else:
-        in_order = a.transpose(memory_order(a))
-        in_order[...] = draw(in_order.shape, False)
+    dense = a.flags.c_contiguous
+    in_order = a if dense else a.transpose(memory_order(a))
+    numbers = draw(in_order.shape, dense)
+    in_order[...] = numbers
+    if listening[0] is not None:
+        listening[0].wrote(in_order, numbers)
 
 
 def write(x: Tensor, node: str, draw: Callable[[tuple[int, ...], bool], Any],

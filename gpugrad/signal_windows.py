@@ -12,7 +12,7 @@ import numpy as np
 
 from gpugrad import dtypes
 from gpugrad._tensor import Tensor
-from gpugrad.factory import begin, dtype_of, finish, integer, on_device
+from gpugrad.factory import begin, dtype_of, finish_constant, integer, on_device
 
 
 def _window(name: str, n: Any, periodic: bool, of: Callable[[Any, int], Any], dtype: Any,
@@ -29,7 +29,7 @@ def _window(name: str, n: Any, periodic: bool, of: Callable[[Any, int], Any], dt
         a = np.ones(n)
     else:
         a = np.asarray(of(np.arange(n, dtype=np.float64), n if periodic else n - 1))
-    return finish(on_device(a.astype(d), be), be, requires_grad, pin_memory)
+    return finish_constant(on_device(a.astype(d), be), be, requires_grad, pin_memory)
 
 
 def bartlett_window(window_length: int, periodic: bool = True, *, dtype: Any = None,

@@ -29,10 +29,10 @@ LAYERS = {name: number for number, names in enumerate([
      "sparse", "testing", "types", "version"],
     ["nn", "func", "distributions", "_jit_internal", "ao", "jit", "onnx", "quantization"],
     ["optim"],
-    ["utils"],
+    ["utils", "recording"],
 ]) for name in names}
 TOP = len(LAYERS)        # gpugrad/__init__.py itself, which gathers them all; and its command line
-LAYERS |= {"command": TOP, "__main__": TOP}
+LAYERS |= {"command": TOP, "__main__": TOP, "vision": TOP}
 
 
 def module_name(path: Path) -> str:

@@ -8,6 +8,7 @@ from enum import Enum
 from typing import Any
 
 from gpugrad._tensor import Tensor
+from gpugrad.autograd import listening
 from gpugrad.autograd.grad_mode import no_grad
 from gpugrad.creation import full
 from gpugrad.dtypes import float16, float32, int32
@@ -112,6 +113,7 @@ class GradScaler:
                 _amp_foreach_non_finite_check_and_unscale_(some, flags[device], by)
         return flags
 
+    @listening.update
     def unscale_(self, optimizer: Any) -> None:
         """Divide an optimizer's gradients by the scale, for clipping before ``step``."""
         if not self._enabled:
@@ -130,6 +132,7 @@ class GradScaler:
 
     # Steps ---------------------------------------------------------------------------------------
 
+    @listening.update
     def step(self, optimizer: Any, *args: Any, **kwargs: Any) -> Any:
         """``optimizer.step(*args, **kwargs)``, unless there are infinite gradients.
 
@@ -184,6 +187,7 @@ class GradScaler:
         flags = state["found_inf_per_device"].values()
         return None if any([flag.item() for flag in flags]) else step()
 
+    @listening.update
     def update(self, new_scale: float | Tensor | None = None) -> None:
         """Set the scale for the next iteration, from what was found or as given."""
         if not self._enabled:

@@ -5,7 +5,7 @@ import warnings
 from typing import Any
 
 from gpugrad import dtypes
-from gpugrad._state import state
+from gpugrad._state import listening, state
 from gpugrad._tensor import Tensor, bump, check_memory
 
 # Functions whose ``out`` must have the result's dtype; those with several results are so, too.
@@ -48,6 +48,8 @@ def into(out: Any, result: Any, name: str) -> Any:
     check_memory(out)
     bump(out)
     out._a[...] = result._a
+    if listening[0] is not None:
+        listening[0].wrote(out._a, result._a)
     return out
 
 

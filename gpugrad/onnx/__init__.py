@@ -123,9 +123,8 @@ def _export(model: Any, args: tuple[Any, ...], kwargs: dict[str, Any], input_nam
     from gpugrad import version
     from gpugrad._tensor import Tensor, wrap
     from gpugrad.autograd.grad_mode import no_grad
-    from gpugrad.onnx import protobuf
+    from gpugrad.onnx import layers, losses, protobuf
     from gpugrad.onnx.graph import Graph
-    from gpugrad.onnx.layers import TABLE
     from gpugrad.onnx.trace import Refused, place, trace
 
     tensors, paths = _flatten(args, kwargs, Tensor)
@@ -172,7 +171,7 @@ def _export(model: Any, args: tuple[Any, ...], kwargs: dict[str, Any], input_nam
                 parameters[place(t._a)] = name, t._a
     graph = Graph(runs, names, [(names[i], axis, sizes, label)
                                 for i, axis, sizes, label in labels], parameters, opset, reserved)
-    graph.translate(TABLE)
+    graph.translate({**layers.TABLE, **losses.TABLE})
     body = graph.bytes("main_graph", names,
                        list(zip(out_names, map(list, zip(*outputs, strict=True)), strict=True)))
     data = protobuf.model(body, opset, str(version.__version__))

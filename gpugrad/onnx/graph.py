@@ -258,6 +258,12 @@ class Graph:
         parts = [self.size(d, site) for d in dims]
         return self.op("Concat", *parts, axis=0)
 
+    def wants(self, value: Value) -> bool:
+        """Is a result of the first run read by another call, or an output?"""
+        run = self.runs[0]
+        return any(v is value for v in run.outputs) or any(
+            v is value for call in run.calls for v in call.ins)
+
     # The whole -----------------------------------------------------------------------------------
 
     def translate(self, table: dict[str, Any]) -> None:

@@ -28,10 +28,15 @@ def _smooth(g: Graph, s: Site) -> str:
         return g.op("Mul", x, g.op("Tanh", g.op("Softplus", x)))
     if s.name == "log_sigmoid":
         return g.op("Neg", g.op("Softplus", g.op("Neg", x)))
-    beta = s["beta"]                             # above the threshold the two agree
-    if beta == 1:
-        return g.op("Softplus", x)
-    return g.op("Div", g.op("Softplus", g.op("Mul", x, like(g, s, beta))), like(g, s, beta))
+    beta, z = s["beta"], x
+    if beta != 1:
+        z = g.op("Mul", x, like(g, s, beta))
+    y = g.op("Softplus", z)
+    if beta != 1:
+        y = g.op("Div", y, like(g, s, beta))
+    if s["threshold"] >= 20:                     # above it the two agree
+        return y
+    return g.op("Where", g.op("Greater", z, like(g, s, s["threshold"])), x, y)
 
 
 @to("gelu")
@@ -190,8 +195,18 @@ def ceiling(s: Site, kernel: Any, dilation: Any) -> dict[str, Any]:
 @to("max_pool2d", "max_pool2d_with_indices", "max_pool3d_with_indices")
 def _max_pool(g: Graph, s: Site) -> str:
     kernel, dilation = s["kernel"], s["dilation"]
-    return g.op("MaxPool", s.x(), **window(s), dilations=list(dilation),
-                **ceiling(s, kernel, dilation))
+    return maxima(g, s, **window(s), dilations=list(dilation), **ceiling(s, kernel, dilation))
+
+
+def maxima(g: Graph, s: Site, **how: Any) -> Any:
+    """MaxPool, and where the maxima are: ONNX counts through all images, PyTorch in each plane."""
+    outs, plane = s.calls[0].outs, s.dims()[2:]
+    if len(outs) == 1 or not g.wants(outs[1]):
+        return [g.op("MaxPool", s.x(), **how)]
+    if not all(map(fixed, plane)):
+        raise Refused("the places of the maxima of a pooling of images of dynamic size")
+    y, at = g.many("MaxPool", [s.x()], 2, **how)
+    return [y, g.op("Mod", at, g.const(math.prod(n[0] for n in plane), np.int64))]
 
 
 @to("avg_pool2d", "avg_pool3d")
@@ -210,16 +225,49 @@ def _avg_pool(g: Graph, s: Site) -> str:
 
 
 @to("adaptive_avg_pool2d", "adaptive_avg_pool3d", "adaptive_max_pool2d", "adaptive_max_pool3d")
-def _adaptive(g: Graph, s: Site) -> str:
+def _adaptive(g: Graph, s: Site) -> Any:
     mean = "avg" in s.name
     out = tuple(s["output_size"])
-    if all(n == 1 for n in out):
+    if all(n == 1 for n in out) and (mean or not g.wants(s.calls[0].outs[1])):
         return g.op("GlobalAveragePool" if mean else "GlobalMaxPool", s.x())
     sizes = s.dims()[2:]
     if not all(fixed(n) and n[0] % o == 0 for n, o in zip(sizes, out, strict=True)):
+        if mean and len(out) == 2 and all(map(fixed, sizes)):
+            rows, columns = (shares(n[0], o, s.dtype()) for n, o in zip(sizes, out))
+            return g.op("MatMul", g.op("MatMul", g.const(rows), s.x()), g.const(columns.T.copy()))
         raise Refused(f"{s.name} to {out}: the image's size must be fixed and a multiple of it")
     kernel = [n[0] // o for n, o in zip(sizes, out)]
-    return g.op("AveragePool" if mean else "MaxPool", s.x(), kernel_shape=kernel, strides=kernel)
+    how = {"kernel_shape": kernel, "strides": kernel}
+    return g.op("AveragePool", s.x(), **how) if mean else maxima(g, s, **how)
+
+
+def shares(n: int, out: int, dtype: Any) -> Any:
+    """(out, n): which share each of n numbers has in each mean of adaptive pooling."""
+    a = np.zeros((out, n), dtype)
+    for i in range(out):
+        start, stop = i * n // out, -(-(i + 1) * n // out)
+        a[i, start:stop] = 1 / (stop - start)
+    return a
+
+
+@to("im2col")
+def _im2col(g: Graph, s: Site) -> str:
+    """A convolution whose kernels take one pixel each."""
+    c, k = s.dims()[1], math.prod(s["kernel"])
+    if not fixed(c):
+        raise Refused("unfold() of a dynamic number of channels")
+    one = np.eye(k, dtype=s.dtype()).reshape(k, 1, *s["kernel"])
+    y = g.op("Conv", s.x(), g.const(np.tile(one, (c[0], 1, 1, 1))), **window(s), group=c[0],
+             dilations=list(s["dilation"]), kernel_shape=list(s["kernel"]))
+    return g.op("Reshape", y, g.ints(0, c[0] * k, -1))
+
+
+@to("col2im")
+def _col2im(g: Graph, s: Site) -> str:
+    if g.opset < 18:
+        raise Refused("fold(): use opset_version=18")
+    return g.op("Col2Im", s.x(), g.sizes(s.out_dims()[2:], s), g.ints(*s["kernel"]), **window(s),
+                dilations=list(s["dilation"]))
 
 
 @to("resample")

@@ -370,6 +370,12 @@ def _scatter(g: Graph, s: Site) -> str:
     return g.op("ScatterElements", s.x(0), s.x(1), s.x(2), axis=s["dim"])
 
 
+@to("scatter_value")
+def _scatter_value(g: Graph, s: Site) -> str:
+    src = g.op("Expand", like(g, s, s["value"]), g.op("Shape", s.x(1)))
+    return g.op("ScatterElements", s.x(0), s.x(1), src, axis=s["dim"])
+
+
 @to("scatter_add")
 def _scatter_add(g: Graph, s: Site) -> str:
     return g.op("ScatterElements", s.x(0), s.x(1), s.x(2), axis=s["dim"], reduction="add")

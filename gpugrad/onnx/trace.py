@@ -14,17 +14,13 @@ from typing import Any
 
 import numpy as np
 
-from gpugrad._state import listening
 from gpugrad._tensor import Tensor
+from gpugrad.autograd.listening import Listener, hearing
 from gpugrad.autograd.rules import Spec
 from gpugrad.backend import cpu
 from gpugrad.jit import TracerWarning
 
 _WATCHED = "item tolist numpy __bool__ __int__ __float__ __index__ __array__".split()
-
-
-# One run at a time: they change what all threads call.
-_listening = threading.RLock()
 
 
 class Refused(NotImplementedError):
@@ -63,11 +59,12 @@ def place(a: Any) -> Any:
     return a.__array_interface__["data"][0], a.shape, a.strides, a.dtype
 
 
-class Run:
+class Run(Listener):
     """One run of the model: its calls in order."""
 
     def __init__(self, inputs: list[Any]) -> None:
         self.calls: list[Call] = []
+        self.outputs: list[Any] = []             # Values, or constant arrays
         self.values: dict[Any, Value] = {}
         self.kept: list[Any] = []                # lest other memory get an address noted above
         self.inputs = [self.add(a, None, i) for i, a in enumerate(inputs)]
@@ -98,7 +95,7 @@ class Run:
         call.outs = [self.add(a, call, i) for i, a in enumerate(outs)]
         return type(result)(outs) if many else outs[0]
 
-    # What entries tell, besides: gpugrad._state.listening ---------------------------------------
+    # What entries tell, besides ------------------------------------------------------------------
 
     def converted(self, a: Any, result: Any) -> Any:
         """An operand got another dtype, as promotion wants it."""
@@ -165,31 +162,15 @@ class Run:
         """Hear all ops of this thread on CPU tensors."""
         from gpugrad.ops import load
 
-        specs = list(load().values())
-        with _listening:
-            yield from self._listen(specs)
-
-    def _listen(self, specs: list[Spec]) -> Iterator[None]:
-        before = listening[0]
-        kept = [(s, s.impl[0], s.direct and s.direct[0]) for s in specs]
-        methods = [(name, getattr(Tensor, name)) for name in _WATCHED]
-        try:
-            for name, method in methods:
-                setattr(Tensor, name, self.watcher(name, method))
-            for s, real, direct in kept:
-                s.impl[0] = self.listener(s, real, 1)
-                if direct:
-                    s.direct[0] = self.listener(s, direct, 0)     # type: ignore[index]
-            listening[0] = self
-            yield
-        finally:
-            listening[0] = before
-            for name, method in methods:
-                setattr(Tensor, name, method)
-            for s, real, direct in kept:
-                s.impl[0] = real
-                if direct:
-                    s.direct[0] = direct         # type: ignore[index]
+        with hearing(self, list(load().values()), self.listener):
+            methods = [(name, getattr(Tensor, name)) for name in _WATCHED]
+            try:
+                for name, method in methods:
+                    setattr(Tensor, name, self.watcher(name, method))
+                yield
+            finally:
+                for name, method in methods:
+                    setattr(Tensor, name, method)
 
 
 def other_numbers(a: Any, shape: tuple[int, ...], rng: Any) -> Any:
@@ -199,6 +180,8 @@ def other_numbers(a: Any, shape: tuple[int, ...], rng: Any) -> Any:
     out = rng.choice(a.reshape(-1), shape)
     if a.dtype.kind == "f":
         out = out + rng.standard_normal(shape).astype(a.dtype) / 4
+        if a.min() >= 0:                         # as variances or probabilities are
+            out = np.abs(out) if a.max() > 1 else np.clip(out, 0, 1)
     return np.asarray(out, a.dtype)
 
 
@@ -224,7 +207,7 @@ def trace(run_model: Any, inputs: list[Any]) -> tuple[Run, list[Any], Any]:
     for t in tensors:
         if t._be is not cpu:
             raise Refused("a result is not on the CPU: move the model there")
-    outputs = [run.find(t._a) or t._a for t in tensors]
+    outputs = run.outputs = [run.find(t._a) or t._a for t in tensors]
     order = {id(c): i for i, c in enumerate(run.calls)}
     run.calls = sorted(needed([v for v in outputs if isinstance(v, Value)]),
                        key=lambda c: order[id(c)])

@@ -20,10 +20,11 @@ import numpy as np
 from gpugrad._hooks import HookTable, RemovableHandle
 from gpugrad._tensor import Tensor, bump, wrap
 from gpugrad.autograd.grad_mode import enable_grad
+from gpugrad.autograd.listening import update
 from gpugrad.autograd.transfer import to_backend
 from gpugrad.backend import cpu
 from gpugrad.dtypes import FLOATING, float32, get_default_dtype
-from gpugrad.optim import recorded
+from gpugrad.optim import helped, recorded
 from gpugrad.optim.fused import counts_on_device, step_together
 from gpugrad.optim.options import (
     check_fused,
@@ -75,7 +76,7 @@ def _with_hooks(step: Callable[..., Any]) -> Callable[..., Any]:
             return result
         finally:
             self._in_step = False
-    return hooked
+    return update(hooked)
 
 
 class Optimizer:
@@ -84,11 +85,11 @@ class Optimizer:
     An algorithm of gpugrad's own says in three short methods what it is: ``_state_names``, the
     arrays kept for a parameter (made as zeros, or as ``_initial`` says); ``_numbers``, the
     constants of a step; and ``_update``, the arithmetic on one stretch of a parameter, in place.
-    ``_kernel`` names its kernel, of kernels/<_file>.cu, which gets the same numbers, ``_neutral``
-    where one is None, and ``_flags``; or it makes the numbers from ``_device_options``.
-    ``_scalars`` are numbers that change with the steps and belong to the state; ``_numbers`` gets
-    them as they were before the step, ``_advanced`` says what they are after it. Optimizers of
-    users override ``step``.
+    ``_kernel`` names its kernel, of kernels/<_file>.cu and kernels/cpu/optimizer.c, which gets the
+    same numbers, ``_neutral`` where one is None, and ``_flags``; or it makes the numbers from
+    ``_device_options``. ``_scalars`` are numbers that change with the steps and belong to the
+    state; ``_numbers`` gets them as they were before the step, ``_advanced`` says what they are
+    after it. Optimizers of users override ``step``.
 
     A gradient scaler sets ``grad_scale`` and ``found_inf``, one-element Tensors: gradients are
     divided by the one, and the step is left out if the other is 1.
@@ -176,10 +177,10 @@ class Optimizer:
         """Drop the gradients of all parameters, or fill them with zeros."""
         for group in self.param_groups:
             for p in group["params"]:
-                if p.grad is None:
+                if getattr(p, "_grad", None) is None:
                     continue
                 if set_to_none:
-                    p.grad = None
+                    p._grad = None
                 else:
                     if p.grad.grad_fn is not None:
                         p.grad.detach_()
@@ -248,17 +249,17 @@ class Optimizer:
         if closure is not None:
             with enable_grad():
                 loss = closure()
-        with np.errstate(all="ignore"):          # infinities and NaN spread without a warning
-            for group in self.param_groups:
-                self._step_group(group)
+        for group in self.param_groups:
+            self._step_group(group)
         return loss
 
     def _step_group(self, group: dict[str, Any]) -> None:
-        params = [p for p in group["params"] if p.grad is not None]
+        params = [p for p in group["params"] if getattr(p, "_grad", None) is not None]
         if group.get("fused"):
             check_fused(params)
         if group.get("differentiable"):
-            recorded.step(self, group, params)
+            with np.errstate(all="ignore"):
+                recorded.step(self, group, params)
             return
         for be in dict.fromkeys([p._be for p in params if p._be.index]):
             be.guard(self._step_there)(group, be, [p for p in params if p._be is be])
@@ -276,24 +277,38 @@ class Optimizer:
     def _step_each(self, group: dict[str, Any], params: list[Tensor]) -> None:
         if self.found_inf is not None and params and self.found_inf.item():
             return
-        names, climb = self._state_names(group), group["maximize"]
-        numbers: dict[Any, list[Any]] = {}
+        names = self._state_names(group)
+        sets: dict[Any, list[list[Any]]] = {}    # with the same numbers
         for p in params:
-            g: Any = p.grad
-            be, a = p._be, p._a
+            g: Any = p._grad
+            be = p._be
             if self.grad_scale is not None:
                 scale = to_backend(self.grad_scale, be)._a.reshape(())
                 g._a[...] = (g._a / scale).astype(g._a.dtype)
                 bump(g)
             t, arrays = self._state_of(p, group, names)
             scalars = self._advance(p, group, t)
-            key = be, a.dtype.char, t, scalars
-            n = numbers.get(key)
+            sets.setdefault((be, t, scalars), []).append([p._a, g._a, *arrays])
+            bump(p)
+        for (be, t, scalars), rows in sets.items():
+            values = self._values(group, t, *scalars)
+            if not be.index:
+                rows = helped.step_together(self, group, values, rows)
+            if rows:
+                with np.errstate(all="ignore"):  # infinities and NaN spread without a warning
+                    self._step_rows(be, group["maximize"], values, rows)
+
+    def _step_rows(self, be: Any, climb: bool, values: tuple[float | None, ...],
+                   rows: list[list[Any]]) -> None:
+        """Steps with the same numbers; a row: a parameter, its gradient and its state."""
+        numbers: dict[Any, list[Any]] = {}
+        for arrays in rows:
+            a = arrays[0]
+            n = numbers.get(a.dtype.char)
             if n is None:
                 dtype = _work_dtype(a.dtype)
-                n = numbers[key] = [None if v is None else be.number[v, dtype]
-                                    for v in self._values(group, t, *scalars)]
-            arrays = [a, g._a, *arrays]
+                n = numbers[a.dtype.char] = [None if v is None else be.number[v, dtype]
+                                             for v in values]
             if a.dtype.kind == "c":
                 arrays = [be.raw.view_as_real(x) for x in arrays]
                 a = arrays[0]
@@ -305,10 +320,9 @@ class Optimizer:
             else:
                 arrays = _flattened(be, arrays)
                 length = len(arrays[0])
-                rows = max(1, chunk * length // a.size)
-                for i in range(0, length, rows):
-                    self._run(be, [x[i:i + rows] for x in arrays], climb, n)
-            bump(p)
+                some = max(1, chunk * length // a.size)
+                for i in range(0, length, some):
+                    self._run(be, [x[i:i + some] for x in arrays], climb, n)
 
     def _advance(self, p: Tensor, group: dict[str, Any], t: float) -> tuple[float, ...]:
         """The scalars of a parameter's state as they were before step t; now they are advanced."""

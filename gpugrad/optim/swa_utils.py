@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 
 from gpugrad._tensor import Tensor
 from gpugrad.autograd.grad_mode import no_grad
+from gpugrad.autograd.listening import update
 from gpugrad.creation import tensor
 from gpugrad.dtypes import int64
 from gpugrad.nn.modules.batchnorm import _BatchNorm
@@ -96,6 +97,7 @@ class AveragedModel(Module):
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         return self.module(*args, **kwargs)
 
+    @update
     def update_parameters(self, model: Module) -> None:
         """Take the parameters of ``model`` into the average; the first time they are copied."""
         means, news = self._averaged(self.module), self._averaged(model)
@@ -107,10 +109,10 @@ class AveragedModel(Module):
             for mean, new in pairs:
                 mean.copy_(self.avg_fn(mean, new, self.n_averaged.to(mean.device)))
         else:
-            update: Any = self.multi_avg_fn or get_swa_multi_avg_fn()
+            average: Any = self.multi_avg_fn or get_swa_multi_avg_fn()
             for group in _alike(pairs):
                 averages, latest = zip(*group)
-                update(list(averages), list(latest), self.n_averaged.to(averages[0].device))
+                average(list(averages), list(latest), self.n_averaged.to(averages[0].device))
         if not self.use_buffers:
             for mine, theirs in zip(self.module.buffers(), model.buffers(), strict=True):
                 mine.detach().copy_(theirs.detach().to(mine.device))

@@ -9,7 +9,7 @@ from gpugrad.utils import dlpack as dlpack
 
 # Imported when first used.
 _LAZY = ("_pytree", "benchmark", "checkpoint", "cpp_extension", "hooks", "model_zoo",
-         "npz", "safetensors", "tensorboard")
+         "npz", "safetensors", "summary", "tensorboard")
 
 if TYPE_CHECKING:
     from gpugrad.utils import benchmark as benchmark

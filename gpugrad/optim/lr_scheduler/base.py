@@ -5,6 +5,7 @@ import warnings
 from typing import Any, TypeAlias
 
 from gpugrad._tensor import Tensor
+from gpugrad.autograd.listening import update
 from gpugrad.optim.optimizer import Optimizer
 
 Rate: TypeAlias = float | Tensor
@@ -74,6 +75,7 @@ class LRScheduler:
         """The rates of ``last_epoch``, given that the groups have those of the epoch before."""
         raise NotImplementedError
 
+    @update
     def step(self, epoch: int | None = None) -> None:
         """Go on to the next epoch. Call it after the optimizer's step."""
         if self._step_count == 1:

@@ -5,6 +5,7 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from typing import Any
 
+from gpugrad.autograd.listening import update
 from gpugrad.optim.lr_scheduler.base import LRScheduler, put, values
 from gpugrad.optim.lr_scheduler.plateau import ReduceLROnPlateau
 from gpugrad.optim.optimizer import Optimizer
@@ -74,7 +75,8 @@ class SequentialLR(_Combined):
         elif hasattr(sched, "last_epoch"):
             sched.last_epoch -= 1
 
-    def step(self) -> None:  # type: ignore[override]
+    @update
+    def step(self) -> None:
         """Go on to the next epoch."""
         self.last_epoch += 1
         i = bisect_right(self._milestones, self.last_epoch)
@@ -100,7 +102,8 @@ class ChainedScheduler(_Combined):
         self._schedulers, self.optimizer = schedulers, optimizer
         self._last_lr = values(optimizer, "lr")
 
-    def step(self) -> None:  # type: ignore[override]
+    @update
+    def step(self) -> None:
         """Step all of them."""
         for schedule in self._schedulers:
             schedule.step()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from gpugrad.autograd.listening import update
 from gpugrad.optim.lr_scheduler.base import LRScheduler, Rate, values
 from gpugrad.optim.optimizer import Optimizer
 
@@ -73,6 +74,7 @@ class CosineAnnealingWarmRestarts(_Cosine):
         self._warn_outside_step()
         return self._at(math.pi * self.T_cur / self.T_i)
 
+    @update
     def step(self, epoch: float | None = None) -> None:
         """Go on to the next epoch, or to any, whole or not."""
         if epoch is None and self.last_epoch < 0:

@@ -5,6 +5,7 @@ import math
 import warnings
 from typing import Any, SupportsFloat
 
+from gpugrad.autograd.listening import update
 from gpugrad.optim.lr_scheduler.base import (
     EPOCH_IS_DEPRECATED,
     LRScheduler,
@@ -56,7 +57,8 @@ class ReduceLROnPlateau(LRScheduler):
     def in_cooldown(self) -> bool:
         return self.cooldown_counter > 0
 
-    def step(self, metrics: SupportsFloat,  # type: ignore[override]
+    @update
+    def step(self, metrics: SupportsFloat,
              epoch: int | None = None) -> None:
         """Count an epoch with its measure, a number or a one-element Tensor."""
         measure = float(metrics)

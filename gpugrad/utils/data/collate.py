@@ -7,7 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from gpugrad._state import state
 from gpugrad._tensor import Tensor, wrap
+from gpugrad.backend import cpu
 from gpugrad.creation import as_tensor, tensor
 from gpugrad.dtypes import float64
 from gpugrad.functions.shape import stack
@@ -83,10 +85,15 @@ def _scalars(batch: Any, *, collate_fn_map: Any = None) -> Any:
 
 
 def _floats(batch: Any, *, collate_fn_map: Any = None) -> Any:
+    if set(map(type, batch)) == {float} and state.device is None:
+        return wrap(np.array(batch, np.float64))
     return tensor(batch, dtype=float64)
 
 
 def _integers(batch: Any, *, collate_fn_map: Any = None) -> Any:
+    if set(map(type, batch)) == {int} and state.device is None \
+            and -1 << 63 <= min(batch) and max(batch) < 1 << 63:
+        return wrap(np.array(batch, np.int64))
     return tensor(batch)
 
 
@@ -94,20 +101,48 @@ def _texts(batch: Any, *, collate_fn_map: Any = None) -> Any:
     return batch
 
 
+_PLAIN = {Tensor}
+
 default_collate_fn_map: dict[Any, Callable[..., Any]] = {
     Tensor: _tensors, np.ndarray: _arrays, (np.bool_, np.number): _scalars, float: _floats,
     int: _integers, str: _texts, bytes: _texts}
 
 
 def _stacked(batch: Sequence[Any]) -> Tensor:
-    if allocate[0] is not None:
-        first = batch[0]._a
-        if all(type(t) is Tensor and t.is_cpu and not t.requires_grad and t._a.dtype == first.dtype
-               and t._a.shape == first.shape for t in batch):
-            out = allocate[0]((len(batch), *first.shape), first.dtype)
-            np.stack([t._a for t in batch], out=out)
+    """stack(batch); of plain CPU tensors of one shape and dtype that need no gradient, by one call
+    of NumPy's, in a worker process into memory that the main process sees."""
+    arrays = [t._a for t in batch if t._be is cpu and t._edge is None] \
+        if set(map(type, batch)) == _PLAIN else []
+    if len(arrays) == len(batch):
+        shape, dtype = arrays[0].shape, arrays[0].dtype
+        if shape and all([a.shape == shape and a.dtype is dtype for a in arrays]):
+            out = (allocate[0] or np.empty)((len(arrays), *shape), dtype)
+            np.concatenate(arrays, out=out.reshape(-1, *shape[1:]))
             return wrap(out)
     return stack(list(batch), 0)
+
+
+def unlike(first: Any, other: Any, where: str = "") -> str:
+    """Where and how ``other`` differs from a sample with which it can't be put together, if so."""
+    if hasattr(first, "shape") and hasattr(other, "shape"):
+        a, b = list(first.shape), list(other.shape)
+        return f"has{where} shape {b} and not {a}" if a != b else ""
+    if isinstance(first, Mapping) and isinstance(other, Mapping):
+        for k in first:
+            if k not in other:
+                return f"has{where} no key {k!r}"
+        parts = [(first[k], other[k], k) for k in first]
+    elif isinstance(first, Sequence) and isinstance(other, Sequence) \
+            and not isinstance(first, str | bytes):
+        if len(first) != len(other):
+            return f"has{where} length {len(other)} and not {len(first)}"
+        parts = list(zip(first, other, range(len(first))))
+    else:
+        kinds = [float if isinstance(x, int | float) else type(x) for x in (first, other)]
+        return f"has{where} a {type(other).__name__} and not a {type(first).__name__}" \
+            if kinds[0] is not kinds[1] else ""
+    return next((text for a, b, k in parts
+                 if (text := unlike(a, b, f"{where or ' at '}[{k!r}]"))), "")
 
 
 def default_convert(data: Any) -> Any:

@@ -8,7 +8,7 @@ import numpy as np
 
 from gpugrad._tensor import Tensor, wrap
 from gpugrad.creation import from_numpy
-from gpugrad.utils.data.collate import collated, default_collate, shared
+from gpugrad.utils.data.collate import collated, default_collate, shared, unlike
 from gpugrad.utils.data.dataset import Subset, TensorDataset
 
 _INTEGERS = {int, np.int64, np.int32}
@@ -20,11 +20,12 @@ class MapFetcher:
     def __init__(self, dataset: Any, collate: Callable[[Any], Any], batched: bool) -> None:
         self._dataset, self._collate, self._batched = dataset, collate, batched
         self._many = _many_of(dataset)
-        self._tried: Any = None         # (index,): which sample was being read
-        self._collating = False
+        self._read: Any = None          # the batch's samples so far, where they are read singly
+        self._collating: Any = None     # (samples,) while they are put together
+        self._done = False              # the batch is there
 
     def __call__(self, index: Any) -> Any:
-        self._tried, self._collating = None, False
+        self._read, self._collating, self._done = None, None, False
         dataset = self._dataset
         if not self._batched:
             samples = dataset[index]
@@ -32,18 +33,21 @@ class MapFetcher:
             if self._collate is default_collate:
                 rows = _rows(dataset, index)
                 if rows is not None:
+                    self._done = True
                     return rows
             samples = self._samples(index)
-        self._collating = True
-        return collated(self._collate, samples)
+        self._collating = (samples,)
+        batch = collated(self._collate, samples)
+        self._read, self._collating, self._done = None, None, True      # they may be large
+        return batch
 
     def _samples(self, indices: Any) -> list[Any]:
         if self._many is not None:
             return self._many(indices)
-        dataset, samples = self._dataset, []
+        dataset, samples = self._dataset, list[Any]()
+        self._read, add = samples, samples.append
         for i in indices:
-            self._tried = i,
-            samples.append(dataset[i])
+            add(dataset[i])
         return samples
 
     def place(self, index: Any) -> str:
@@ -51,10 +55,22 @@ class MapFetcher:
         if not self._batched:
             return f"index {index!r}"
         if self._collating:
-            return f"while the samples of the indices {few(index)} were collated or sent"
-        if self._tried is None:
-            return f"in the batch of the indices {few(index)}"
-        return f"index {self._tried[0]!r} of the batch {few(index)}"
+            return (f"while the samples of the indices {few(index)} were collated"
+                    f"{self._odd_one(index, *self._collating)}")
+        if self._read is None:
+            return f"{'when it was sent, ' * self._done}in the batch of the indices {few(index)}"
+        k = len(self._read)                      # that many came before the one that failed
+        known = hasattr(index, "__getitem__") and k < len(index)
+        return f"{f'index {index[k]!r}' if known else f'sample {k}'} of the batch {few(index)}"
+
+    def _odd_one(self, index: Any, samples: Any) -> str:
+        """The first sample that can't be put together with the one before all others."""
+        if self._collate is default_collate and isinstance(samples, list) \
+                and hasattr(index, "__getitem__"):
+            for i, sample in zip(index, samples):
+                if how := unlike(samples[0], sample):
+                    return f": the sample of index {i!r}, unlike that of {index[0]!r}, {how}"
+        return ""
 
 
 def _many_of(dataset: Any) -> Any:

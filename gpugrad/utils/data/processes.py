@@ -127,21 +127,23 @@ def _refuse_cuda() -> None:
 
 def _prepare() -> None:
     """Import and look up what each forked worker would have to, and finds done already."""
-    from gpugrad import settings
-    from gpugrad.backend import forked
+    from gpugrad.backend import forked, threads
 
-    settings._blas()
+    threads.blas()
     np.random.get_state()
     assert forked
 
 
 def _one_thread() -> None:
     """Products of matrices on one thread: there are as many workers as one wants threads."""
-    from gpugrad import settings
+    from gpugrad.backend import compiled, threads
 
-    blas = settings._blas()
+    blas = threads.blas()
     if blas is not None:
-        blas[1](1)
+        blas[1](1)                              # threads.set would first look at all libraries
+    else:
+        threads.set(1)
+    compiled.set_threads(1)
 
 
 # In the main process ------------------------------------------------------------------------------
