@@ -3,7 +3,7 @@
     python examples/cifar_resnet.py --synthetic
     python examples/cifar_resnet.py --resume runs/cifar_resnet/checkpoint.pt
 
---data-dir has CIFAR-10's own files, packed or not; --synthetic draws coloured shapes instead, which
+--data-dir has CIFAR-10's archive, or its files; --synthetic draws coloured shapes instead, which
 a small net learns in minutes without a GPU. Leaves a checkpoint and a picture in --out. With
 ``import torch`` in place of gpugrad it runs as well.
 """
