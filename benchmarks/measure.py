@@ -1,14 +1,28 @@
-"""What the benchmarks share: thread limits, medians and spreads, the machine, the JSON file."""
+"""What the benchmarks share: where gpugrad is, thread limits, medians, the machine, JSON files."""
 from __future__ import annotations
 
+import importlib.metadata
 import importlib.util
 import json
 import os
 import platform
 import statistics
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def installed(package: str) -> bool:
+    return importlib.util.find_spec(package) is not None
+
+
+if not installed("gpugrad"):            # then it is this checkout's, in processes started here too
+    sys.path.append(str(ROOT))
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH"),
+                                                             str(ROOT)]))
 
 
 def limit_threads(threads: int) -> None:
@@ -17,24 +31,27 @@ def limit_threads(threads: int) -> None:
         os.environ[f"{library}_NUM_THREADS"] = str(threads)
 
 
-def installed(package: str) -> bool:
-    return importlib.util.find_spec(package) is not None
-
-
-def summary(times: Sequence[float]) -> dict[str, float]:
+def summary(values: Sequence[float]) -> dict[str, float]:
     """Median, and the spread: half the distance between the quartiles."""
-    low, median, high = statistics.quantiles(times, n=4)
+    if len(values) < 2:
+        return {"median": values[0], "spread": 0.0}
+    low, median, high = statistics.quantiles(values, n=4, method="inclusive")
     return {"median": median, "spread": (high - low) / 2}
 
 
-def machine(threads: int) -> dict[str, Any]:
+def machine(threads: int | Sequence[int]) -> dict[str, Any]:
     """What the numbers depend on."""
-    packages = {}
-    for package in "gpugrad", "numpy", "torch":
+    packages = {"gpugrad": importlib.import_module("gpugrad").__version__}
+    for package in "numpy", "torch":
         if installed(package):
-            packages[package] = importlib.import_module(package).__version__
+            packages[package] = importlib.metadata.version(package)
     return {"cpu": _cpu(), "cores": os.cpu_count(), "threads": threads,
             "python": platform.python_version(), **packages}
+
+
+def load() -> float:
+    """How many processes wanted to run in the last minute; 0 where the system doesn't tell."""
+    return os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
 
 
 def _cpu() -> str:
@@ -50,7 +67,8 @@ def describe(facts: dict[str, Any]) -> str:
     """One line for the head of a table."""
     packages = ", ".join(f"{name} {facts[name]}" for name in ("gpugrad", "numpy", "torch")
                          if name in facts)
-    threads = f"{facts['threads']} thread{'s' * (facts['threads'] > 1)}"
+    counts = facts["threads"] if isinstance(facts["threads"], list) else [facts["threads"]]
+    threads = f"{' and '.join(map(str, counts))} thread{'s' * (counts != [1])}"
     return (f"{facts['cpu']}, {facts['cores']} cores, {threads}; "
             f"Python {facts['python']}, {packages}")
 
@@ -59,3 +77,8 @@ def write(path: Path | None, results: dict[str, Any]) -> None:
     """Write the results as JSON if a file was asked for."""
     if path is not None:
         path.write_text(json.dumps(results, indent=1) + "\n")
+
+
+def read(path: Path) -> dict[str, Any]:
+    """What ``write`` wrote."""
+    return json.loads(path.read_text())

@@ -18,13 +18,14 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from measure import describe, installed, limit_threads, machine, summary, write
 
-MATRICES, VECTORS = [(640, 640)] * 24, [(4708,)] * 36
+MATRICES: list[tuple[int, ...]] = [(640, 640)] * 24
+VECTORS: list[tuple[int, ...]] = [(4708,)] * 36
 CHECKED_STEPS, TOLERANCE = 3, 1e-4
 # Muon rounds to bfloat16 in between, and LBFGS' first differences of gradients are small.
 TOLERANCES = {"Muon": 0.01, "LBFGS": 1e-3}
@@ -47,14 +48,15 @@ UNCOUNTED = ("Adafactor", "Muon", "LBFGS")
 class Variant:
     """Parameters of one library, and an optimizer of them."""
 
-    def __init__(self, library: str, name: str, **form: Any) -> None:
+    def __init__(self, library: str, name: str, shapes: Sequence[tuple[int, ...]] | None = None,
+                 **form: Any) -> None:
         import numpy as np
 
         torch = self.torch = importlib.import_module(library)
         cls, kw = OPTIMIZERS[name]
         draw = np.random.default_rng(0).standard_normal
-        # Muon is for matrices.
-        shapes = MATRICES if cls == "Muon" else MATRICES + VECTORS
+        if shapes is None:
+            shapes = MATRICES if cls == "Muon" else MATRICES + VECTORS      # Muon is for matrices
         self.params = [torch.nn.Parameter(torch.from_numpy(draw(shape, "f4") * np.float32(0.02)))
                        for shape in shapes]
         for p in self.params:
