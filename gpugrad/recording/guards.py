@@ -6,7 +6,6 @@ are where; which name holds which tensor. Where a check fails the step is record
 from __future__ import annotations
 
 import dis
-import gc
 import types
 from typing import Any
 
@@ -80,18 +79,19 @@ def _flat(check: Check) -> Check:
 
 # Names -------------------------------------------------------------------------------------------
 
-def of_function(f: Any, package: str, seen: set[Any] | None = None) -> list[Check]:
-    """What a function's code finds under names: its closure's, globals, plain attributes of them;
-    and so for the functions that it calls by name, outside of gpugrad."""
-    seen = set() if seen is None else seen
+def of_function(f: Any, package: str, seen: set[Any], arguments: Any = ()) -> list[Check]:
+    """What a function's code finds under names: its closure's, globals, plain attributes of them,
+    and of its arguments; and so for the functions that it calls by name, outside of gpugrad."""
     while hasattr(f, "func") or hasattr(f, "__func__") or hasattr(f, "__wrapped__"):
+        arguments = (*([f.__self__] if hasattr(f, "__func__") else []), *arguments)
         f = getattr(f, "func", None) or getattr(f, "__func__", None) or f.__wrapped__
     if not isinstance(f, types.FunctionType) or f.__code__ in seen or \
             f.__code__.co_filename.startswith(package):
         return []
     seen.add(f.__code__)
     found: list[Check] = []
-    bases: dict[tuple[str, str], Any] = {}
+    names = f.__code__.co_varnames[:f.__code__.co_argcount]
+    bases: dict[tuple[str, str], Any] = {("LOAD_FAST", k): v for k, v in zip(names, arguments)}
     for name, cell in zip(f.__code__.co_freevars, f.__closure__ or ()):
         try:
             bases["LOAD_DEREF", name] = value = cell.cell_contents
@@ -111,6 +111,18 @@ def of_function(f: Any, package: str, seen: set[Any] | None = None) -> list[Chec
 def _codes(code: Any) -> list[Any]:
     inner = [c for c in code.co_consts if isinstance(c, types.CodeType)]
     return [code, *[d for c in inner for d in _codes(c)]]
+
+
+def values(f: Any, package: str) -> list[Any]:
+    """What the names in a function's code stand for; gpugrad's own functions have no interest."""
+    while hasattr(f, "func") or hasattr(f, "__func__") or hasattr(f, "__wrapped__"):
+        f = getattr(f, "func", None) or getattr(f, "__func__", None) or f.__wrapped__
+    code = getattr(f, "__code__", None)
+    if code is None or code.co_filename.startswith(package):
+        return []
+    cells = [c for c in f.__closure__ or () if c != types.CellType()]
+    space = f.__globals__
+    return [*cells, *[space[n] for c in _codes(code) for n in c.co_names if n in space]]
 
 
 def _of_value(text: str, holder: Any, value: Any, package: str, seen: set[Any]) -> list[Check]:
@@ -144,40 +156,3 @@ def _attributes(code: Any, bases: dict[tuple[str, str], Any]) -> list[Check]:
         elif step.opname not in ("CACHE", "NOP", "PRECALL"):
             base = None
     return found
-
-
-# Tensors -----------------------------------------------------------------------------------------
-
-def owners(arrays: list[Any]) -> list[Tensor]:
-    """The tensors that have these arrays."""
-    if not arrays:
-        return []
-    wanted = {id(a) for a in arrays}
-    return [t for t in gc.get_referrers(*arrays) if isinstance(t, Tensor) and id(t._a) in wanted]
-
-
-def of_holders(tensors: list[Tensor], tables: list[Any]) -> list[Check]:
-    """Which names and lists hold the tensors; ``tables``: dicts that are checked already."""
-    if not tensors:
-        return []
-    wanted = {id(t): t for t in tensors}
-    known = {id(d) for d in tables}
-    found: list[Check] = []
-    for holder in gc.get_referrers(*tensors):
-        if holder is tensors or holder is wanted or id(holder) in known:
-            continue
-        if isinstance(holder, types.CellType):
-            found.append(("{}.cell_contents is {}", holder, holder.cell_contents))
-        elif type(holder) is list:
-            found += [("len({}) > {} and {}[{}] is {}", holder, i, holder, i, v)
-                      for i, v in enumerate(holder) if id(v) in wanted]
-        elif isinstance(holder, dict):
-            found += _of_dict(holder, wanted)
-        elif hasattr(holder, "__dict__") and not isinstance(holder, Tensor | types.ModuleType):
-            found += _of_dict(vars(holder), wanted)
-    return found
-
-
-def _of_dict(holder: dict[Any, Any], wanted: dict[int, Tensor]) -> list[Check]:
-    return [("{}.get({}) is {}", holder, k, v) for k, v in list(holder.items())
-            if id(v) in wanted and isinstance(k, str)]

@@ -142,6 +142,15 @@ def build(recorder: Recorder, owners: list[Tensor], checks: list[Any], result: A
     return Builder(recorder, owners, result, arguments).made(checks)
 
 
+def tensors_in(x: Any) -> list[Tensor]:
+    """The tensors in a result."""
+    if isinstance(x, Tensor):
+        return [x]
+    if isinstance(x, dict):
+        x = list(x.values())
+    return [t for v in x for t in tensors_in(v)] if isinstance(x, tuple | list) else []
+
+
 class Unfit(Exception):
     """What a step returned can't be made anew by a recording."""
 
@@ -153,9 +162,8 @@ class Builder:
                  arguments: list[Any]) -> None:
         self.r, self.owners, self.result, self.arguments = recorder, owners, result, arguments
         self.out = Text()
-        self.results: list[Tensor] = []
+        self.results = tensors_in(result)
         self.again: list[Tensor] = []            # those that have a name
-        self.gather(result)
         self.wanted = {recorder.numbers.get(id(t._a)) for t in self.results}
         self.last = self.last_uses()
         self.fixed = self.fixed_values()
@@ -169,17 +177,6 @@ class Builder:
         self.bump_versions()
         self.out("return " + self.returned(self.result))
         return self.out.compiled(", ".join([f"a{i}" for i in range(len(self.arguments))]))
-
-    def gather(self, x: Any) -> None:
-        """The tensors in a result."""
-        if isinstance(x, Tensor):
-            self.results.append(x)
-        elif isinstance(x, tuple | list):
-            for v in x:
-                self.gather(v)
-        elif isinstance(x, dict):
-            for v in x.values():
-                self.gather(v)
 
     def last_uses(self) -> dict[int, int]:
         """For each value the last call that uses it."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import gc
 import operator
 import os
 import sys
@@ -123,10 +124,11 @@ class Recorder(Listener):
     """Records what this thread does in a ``with recorder.listen()`` block.
 
     inputs: the tensors that are arguments. leaves: other leaves that an earlier run gave gradients
-    to; known: tensors from outside that it used.
+    to; known: tensors from outside that it used; updated: what it updated as a whole.
     """
 
-    def __init__(self, inputs: list[Tensor], leaves: list[Tensor], known: list[Tensor]) -> None:
+    def __init__(self, inputs: list[Tensor], leaves: list[Tensor], known: list[Tensor],
+                 updated: list[Any]) -> None:
         self.why = ""
         self.values: list[Value] = []
         self.calls: list[Any] = []
@@ -135,6 +137,7 @@ class Recorder(Listener):
         self.thread, self.inside = threading.get_ident(), False
         self.drew = self.swept = False           # in this call: a random draw; a backward at all
         self.outside: list[int] = []
+        self.young: list[Tensor] = []
         self.inputs = inputs
         for t in inputs:
             self.add(t._a, None)
@@ -144,6 +147,7 @@ class Recorder(Listener):
             if x._edge is not None:
                 self.know_leaf(x)
         self.versions = {id(t._ver): (t, t._ver[0]) for t in [*inputs, *known]}
+        self.options = {id(x): (x, options(x)) for x in updated}
         self.bumped: dict[int, int] = {}         # by updates, which bump again when replayed
 
     # Values --------------------------------------------------------------------------------------
@@ -337,6 +341,7 @@ class Recorder(Listener):
         if any([isinstance(x, Tensor) for x in (*args, *kw.values())]):
             self.refuse(f"{method.__qualname__}() is given a tensor, which it reads")
         self.sync_grads()
+        self.check_options()
         call = Call(method.__qualname__, method, args, kw)
         call.whole = True
         before = {key: t._ver[0] for key, (t, _) in self.versions.items()}
@@ -345,6 +350,8 @@ class Recorder(Listener):
         for key, (t, _) in self.versions.items():
             self.bumped[key] = self.bumped.get(key, 0) + t._ver[0] - before[key]
         self.calls.append(call)
+        for x in (args[0], *[x for x, _ in self.options.values()]):
+            self.options[id(x)] = x, options(x)
         held = {id(g._a) for _, g in self.grads.values() if g is not None}
         self.rewritten([v for v in self.values if v.call is None or id(v.a) in held])
         return result
@@ -352,6 +359,7 @@ class Recorder(Listener):
     def finish(self, result: Any) -> None:
         """The call returned this. Has anything been written behind the recorder's back?"""
         self.sync_grads()
+        self.check_options()
         self.tree(result)
         for value in self.values:
             if not self.why and digest(value.a) != value.digest:
@@ -365,6 +373,13 @@ class Recorder(Listener):
             if i not in kept:
                 value.a = None
         self.numbers = {}
+
+    def check_options(self) -> None:
+        """Has anything but an update set an option of an optimizer?"""
+        for x, known in self.options.values():
+            if options(x) != known:
+                self.refuse("an option of an optimizer, such as its learning rate, is set in the "
+                            "step, which a replay wouldn't do: set it outside, or use a schedule")
 
     # Gradients -----------------------------------------------------------------------------------
 
@@ -444,14 +459,21 @@ class Recorder(Listener):
 
     @contextlib.contextmanager
     def listen(self) -> Iterator[None]:
-        """Hear all that this thread does. All ops are loaded, lest a level miss one later."""
+        """Hear all that this thread does. All ops are loaded, lest a level miss one later.
+
+        ``young``, then: the tensors that are new. The garbage collector waits until the end.
+        """
         with hearing(self, list(load().values()), self.heard, self.elsewhere), \
                 contextlib.ExitStack() as stack:
             self.xp = Functions(self, np)
             for owner, name, other in self.replacements():
                 stack.callback(_restore(owner, name))
                 setattr(owner, name, other)
+            if gc.isenabled():
+                stack.callback(gc.enable)
+                gc.disable()
             yield
+            self.young = [t for t in gc.get_objects(generation=0) if isinstance(t, Tensor)]
 
     def replacements(self) -> Iterator[tuple[Any, str, Any]]:
         yield cpu, "raw", self.raw_level(cpu.raw)
@@ -553,6 +575,16 @@ class Draws:
                 recorder.values[number].made = False
             return result
         return call
+
+
+def options(holder: Any) -> list[Any]:
+    """The plain options of an optimizer's groups."""
+    groups = getattr(holder, "param_groups", None) or getattr(holder, "optimizer", None)
+    groups = getattr(groups, "param_groups", groups)
+    if not isinstance(groups, list):
+        return []
+    return [[(k, v) for k, v in group.items() if isinstance(v, bool | int | float | str | tuple)]
+            for group in groups]
 
 
 def refs(tree: Any) -> list[int]:

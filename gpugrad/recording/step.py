@@ -17,8 +17,10 @@ from gpugrad.autograd.listening import one_at_a_time
 from gpugrad.autograd.node import AccumulateGrad
 from gpugrad.backend import cpu
 from gpugrad.recording import guards
-from gpugrad.recording.program import MISS, Unfit, build, difference
-from gpugrad.recording.recorder import PACKAGE, Recorder
+from gpugrad.recording.effects import Effects
+from gpugrad.recording.holders import Holders
+from gpugrad.recording.program import MISS, Unfit, build, difference, tensors_in
+from gpugrad.recording.recorder import PACKAGE, Call, Recorder
 
 _PLAIN = (bool, int, float, str, type(None))
 _AGAIN = 8                      # how often it is recorded anew without replays that repay it
@@ -132,46 +134,59 @@ class GraphStep:
             given = {id(x) for x in inputs}
             entry.leaves = [x for x in entry.leaves if id(x) not in given]
             return result
-        known = [] if entry.first is None else guards.owners(
-            [entry.first[0].values[i].a for i in entry.first[0].outside])
-        recorder = Recorder(inputs, entry.leaves, known)
+        first = entry.first[0] if entry.first else None
+        known = self._holders(first, args).tensors if first else []
+        updated = list({id(c.args[0]): c.args[0] for c in first.calls
+                        if type(c) is Call and c.whole}.values()) if first else []
+        modules = list(first.modules.values()) if first else []
+        effects = Effects(self._checks(modules, args))
+        recorder = Recorder(inputs, entry.leaves, known, updated)
         with recorder.listen():
             result = self.function(*args, **kw)
             recorder.finish(result)
-        if recorder.why:
-            self._refuse(entry, recorder.why)
+        why = recorder.why or _hooks(recorder) or effects.found(recorder, tensors_in(result))
+        if why:
+            self._refuse(entry, why)
         elif entry.first is None:
             entry.leaves += [x for x, _ in recorder.grads.values()
                              if not any(x is y for y in [*entry.leaves, *inputs])]
             recorder.let_go()
             entry.first = recorder, _plain(result)
         else:
-            self._finish(entry, recorder, flat, result, known, _simple(args, kw))
+            self._finish(entry, recorder, flat, result, args, kw)
         return result
 
+    def _checks(self, modules: list[Any], args: Any) -> list[guards.Check]:
+        """What the function and its modules read by name."""
+        seen: set[Any] = set()
+        checks = guards.of_modules(modules) + guards.of_function(self.function, PACKAGE, seen, args)
+        for forward in {type(m).forward for m in modules}:
+            checks += guards.of_function(forward, PACKAGE, seen)
+        return checks
+
+    def _holders(self, recorder: Recorder, args: Any) -> Holders:
+        """Those of the tensors from outside that a recording uses."""
+        modules = list(recorder.modules.values())
+        functions = [self.function, *{type(m).forward for m in modules}]
+        names = [v for f in functions for v in guards.values(f, PACKAGE)]
+        return Holders([recorder.values[i].a for i in recorder.outside],
+                       [*modules, *names, self.function, *args])
+
     def _finish(self, entry: _Entry, recorder: Recorder, flat: list[Any], result: Any,
-                known: list[Tensor], simple: bool) -> None:
+                args: Any, kw: Any) -> None:
         """Two calls are recorded: make the program if they agree."""
         (first, plain), entry.first = entry.first, None
         why = difference(first, recorder)
         if not why and plain != _plain(result):
             why = "the step returns other Python values each time"
-        used = [recorder.values[i] for i in recorder.outside]
-        owners = [] if why else guards.owners([v.a for v in used])
-        modules = list(recorder.modules.values())
-        if not why:
-            why = _hooks(modules, [x for x, _ in recorder.grads.values()])
         if why:
             self._refuse(entry, why)
             return
-        tables = [vars(m)[name] for m in modules for name in ("_parameters", "_buffers")]
-        checks = guards.of_modes() + guards.of_modules(modules)
-        seen: set[Any] = set()
-        for f in (self.function, *{type(m).forward for m in modules}):
-            checks += guards.of_function(f, PACKAGE, seen)
-        checks += guards.of_holders(owners, [*tables, owners, entry.leaves, known])
+        holders = self._holders(recorder, args)
+        checks = [*guards.of_modes(), *self._checks(list(recorder.modules.values()), args),
+                  *holders.checks]
         try:
-            program = build(recorder, owners, _unique(checks), result, flat)
+            program = build(recorder, holders.tensors, _unique(checks), result, flat)
         except Unfit as error:
             self._refuse(entry, str(error))
             return
@@ -184,7 +199,7 @@ class GraphStep:
         entry.programs.insert(0, program)
         entry.calls = 1                          # another recording can begin at once
         del entry.programs[4:]
-        if simple:
+        if _simple(args, kw):
             self._programs.insert(0, (len(flat), program))
             del self._programs[2 * self.cache_size:]
 
@@ -266,12 +281,12 @@ def _unsuitable(flat: list[Any]) -> str:
     return ""
 
 
-def _hooks(modules: list[Any], leaves: list[Tensor]) -> str:
+def _hooks(recorder: Recorder) -> str:
     """Hooks are Python code of the user's, which a replay wouldn't run."""
-    for m in modules:
+    for m in recorder.modules.values():
         if m._hooked:
             return f"a {type(m).__name__} has hooks, which a recording would leave out"
-    if any([x._hooks or x._post for x in leaves]):
+    if any([x._hooks or x._post for x, _ in recorder.grads.values()]):
         return "a parameter has hooks, which a recording would leave out"
     return ""
 

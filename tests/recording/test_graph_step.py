@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import copy
+import random
 import threading
 import warnings
 from collections.abc import Callable
@@ -585,6 +586,76 @@ def test_hooks_that_come_later_run():
             warnings.simplefilter("ignore")
             step(torch.ones(2))
     assert step.replays == 3 and len(seen) == 4
+
+
+KEPT: list[Any] = []
+
+
+class Loop:
+    """Steps with effects beyond tensors."""
+
+    def __init__(self):
+        self.count, self.state = 0, torch.zeros(3)
+        self.w = torch.ones(3, requires_grad=True)
+        self.optimizer = torch.optim.SGD([self.w], lr=0.5)
+
+    def counts(self, x):
+        self.count += 1
+        return x * 2 if self.count < 5 else x
+
+    def keeps(self, x):
+        self.state = self.state * 0.5 + x
+        return self.state.sum()
+
+    def collects(self, x):
+        KEPT.append(x * 2)
+        return x * 3
+
+    def draws(self, x):
+        return x * 2 if random.random() < 2 else x
+
+    def draws_by_numpy(self, x):
+        return x * 2 if np.random.rand() < 2 else x
+
+    def sets_the_rate(self, x):
+        self.optimizer.zero_grad()
+        (self.w * x).sum().backward()
+        for group in self.optimizer.param_groups:
+            group["lr"] *= 0.5
+        self.optimizer.step()
+        return self.w.detach().clone()
+
+
+@pytest.mark.parametrize("method, match", [
+    ("counts", "the step itself changes count"), ("keeps", "made in a way|keeps a tensor"),
+    ("collects", "keeps a tensor of shape .3."), ("draws", "Python's or NumPy's random numbers"),
+    ("draws_by_numpy", "Python's or NumPy's random numbers"),
+    ("sets_the_rate", "such as its learning rate, is set in the step")])
+def test_effects_beyond_tensors_are_refused(method, match):
+    eager, loop = Loop(), Loop()
+    step = torch.graph_step(getattr(loop, method))
+    with pytest.warns(UserWarning, match=match):
+        for i in range(8):
+            x = torch.full((3,), float(i))
+            assert same(step(x), getattr(eager, method)(x))
+    assert step.replays == 0
+
+
+def test_numbers_of_an_object_are_seen():
+    class Agent:
+        scale = 1.0
+
+        @torch.graph_step
+        def act(self, x):
+            return x * self.scale
+
+    agent = Agent()
+    agent.scale = 2.0
+    for i in range(10):
+        if i == 6:
+            agent.scale = 3.0
+        assert agent.act(torch.ones(1)).item() == agent.scale
+    assert Agent.act.replays == 3 + 2
 
 
 @pytest.mark.gpu
