@@ -31,10 +31,12 @@ class Case(NamedTuple):
     data: str
     workers: int
     persistent: bool = False
+    start: str = "fork"
 
     @property
     def name(self) -> str:
-        return f"{self.data}, {self.workers} workers" + ", kept" * self.persistent
+        return (f"{self.data}, {self.workers} workers" + ", kept" * self.persistent
+                + ", spawn" * (self.start == "spawn"))
 
 
 class Data(NamedTuple):
@@ -56,6 +58,7 @@ DATA = {
 MEAN, STD = (np.array(v, np.float32)[:, None, None] for v in ((124, 116, 104), (58, 57, 57)))
 CASES = [Case(data, workers, persistent) for data in DATA
          for workers, persistent in ((0, False), (2, False), (2, True))]
+CASES.append(Case("small", 2, start="spawn"))
 
 
 class Samples:
@@ -64,7 +67,7 @@ class Samples:
     def __init__(self, torch: Any, kind: str, quick: bool) -> None:
         rng, facts = np.random.default_rng(0), DATA[kind]
         n = facts.samples // (8 if quick else 1)
-        self.torch, self.kind = torch, kind
+        self.from_numpy, self.kind = torch.from_numpy, kind
         self.x = rng.integers(0, 256, (n, *facts.shape)).astype(np.uint8)
         if kind in ("small", "large", "columns"):
             self.x = (self.x / np.float32(255)).astype(np.float32)
@@ -74,7 +77,7 @@ class Samples:
         return len(self.x)
 
     def __getitem__(self, i: int) -> tuple[Any, int]:
-        return self.torch.from_numpy(getattr(self, self.kind)(self.x[i], i)), int(self.y[i])
+        return self.from_numpy(getattr(self, self.kind)(self.x[i], i)), int(self.y[i])
 
     def small(self, x: Any, i: int) -> Any:
         return x
@@ -108,7 +111,7 @@ class Library:
             if case.data == "columns":
                 samples = self.data.TensorDataset(self.torch.from_numpy(samples.x),
                                                   self.torch.from_numpy(samples.y))
-            context = "fork" if case.workers else None
+            context = case.start if case.workers else None
             made = self.data.DataLoader(
                 samples, DATA[case.data].batch, shuffle=True, num_workers=case.workers,
                 persistent_workers=case.persistent, multiprocessing_context=context)

@@ -170,3 +170,12 @@ def _complex_format(shown: Any) -> tuple[Callable[[Any], str], int]:
         text = imag(value.imag).lstrip()
         return real(value.real) + ("" if text[0] in "+-" else "+") + text + "j"
     return fmt, real_width + imag_width + len("+j") - 1
+
+
+def bytes_text(n: float) -> str:
+    """How many bytes, in the unit that suits: 1.2 KB are 1200."""
+    for unit in ("B", "KB", "MB"):
+        if n < 1000:
+            return f"{n:.0f} B" if unit == "B" else f"{n:.1f} {unit}"
+        n /= 1000
+    return f"{n:.2f} GB"

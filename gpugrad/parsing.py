@@ -24,7 +24,7 @@ def check_array(a: Any) -> None:
                         f"only supported types are: float64, float32, float16, complex64, "
                         f"complex128, int64, int32, int16, int8, uint64, uint32, uint16, uint8, "
                         f"and bool.")
-    if any(s < 0 for s in a.strides):
+    if min(a.strides, default=0) < 0:
         raise ValueError("At least one stride in the given numpy array is negative, and tensors "
                          "with negative strides are not currently supported. (You can probably "
                          "work around this by making a copy of your array  with array.copy().) ")

@@ -108,3 +108,47 @@ def test_cuda_array_interface(monkeypatch):
     with pytest.raises(AttributeError, match="non-CUDA tensor"):
         assert torch.ones(1).__cuda_array_interface__
     assert x.__dlpack_device__() == (2, 0)
+
+
+def test_jax_both_ways():
+    jax = pytest.importorskip("jax")
+    jnp, x = jax.numpy, torch.arange(64.0).reshape(8, 8)
+    names = "float32 float16 bfloat16 int32 int16 int8 uint32 uint16 uint8 bool complex64".split()
+    for name in names:
+        t = x.to(getattr(torch, name))
+        for view in (t, t.t(), t[2, 3], t[:0]):
+            a = jnp.from_dlpack(view)            # a copy, unless the memory begins as JAX wants it
+            assert str(a.dtype) == name and a.shape == tuple(view.shape)
+            assert np.asarray(a).tolist() == view.tolist()
+        a = jnp.asarray(np.arange(6).reshape(2, 3), name)
+        for back in (from_dlpack(a), torch.as_tensor(a), torch.asarray(a)):
+            assert back.dtype is t.dtype and back.data_ptr() == a.unsafe_buffer_pointer()
+            assert back.tolist() == np.asarray(a).tolist()
+            with pytest.raises(ValueError, match="read-only"):
+                back[0, 0] = 1                   # JAX's arrays never change
+        copy = torch.tensor(a)
+        copy[0, 0] = 1
+        assert copy.dtype is t.dtype and a[0, 0] == 0
+    assert torch.as_tensor(jnp.ones(3), dtype=torch.int64).dtype is torch.int64
+
+
+class OfDlpack:
+    """An array that can be had by DLPack and no other way."""
+
+    def __init__(self, a):
+        self.a = a
+        self.__dlpack_device__ = a.__dlpack_device__
+
+    def __dlpack__(self, **kw):
+        return self.a.__dlpack__(**kw)
+
+
+def test_arrays_of_other_libraries_as_tensors():
+    a = np.arange(6.0).reshape(2, 3)
+    for make in (torch.as_tensor, torch.asarray):
+        t = make(OfDlpack(a))
+        assert t.data_ptr() == a.ctypes.data and t.tolist() == a.tolist()
+        assert make(OfDlpack(a), dtype=torch.float32).dtype is torch.float32
+    t = torch.tensor(OfDlpack(a), requires_grad=True)
+    assert t.data_ptr() != a.ctypes.data and t.is_leaf and t.dtype is torch.float64
+    assert torch.as_tensor(OfDlpack(a), device="meta").is_meta

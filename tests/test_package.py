@@ -6,9 +6,12 @@ import base64
 import hashlib
 import os
 import re
+import shutil
 import subprocess
 import sys
+import textwrap
 import zipfile
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
 import pytest
@@ -37,6 +40,14 @@ def simulator_wheel(tmp_path_factory):
     return built(ROOT / "gpugrad/cudasim", tmp_path_factory.mktemp("dist_cudasim"))
 
 
+@pytest.fixture(scope="module")
+def hook():
+    spec = spec_from_file_location("hatch_build", ROOT / "hatch_build.py")
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
 def names_in(wheel):
     with zipfile.ZipFile(wheel) as archive:
         return set(archive.namelist())
@@ -47,13 +58,50 @@ def test_name_and_size(wheel):
     assert wheel.stat().st_size < 1_000_000
 
 
-def test_only_comments_are_left_out(wheel):
+class WithoutNotes(ast.NodeTransformer):
+    """Takes away what the wheel may lack: docstrings and annotations in what has a private name,
+    in an internal file all but the docstrings of its classes."""
+
+    def __init__(self, internal):
+        self.inside, self.internal = False, internal
+
+    def visit_Module(self, node):
+        if self.internal and ast.get_docstring(node) is not None:
+            del node.body[0]
+        return self.generic_visit(node)
+
+    def scope(self, node):
+        before, function = self.inside, not isinstance(node, ast.ClassDef)
+        self.inside |= (node.name.startswith("_") and not node.name.endswith("__")) \
+            or (self.internal and function)
+        if self.inside:
+            if ast.get_docstring(node) is not None and len(node.body) > 1:
+                del node.body[0]
+            if function:
+                if node.returns and node.returns.lineno == node.returns.end_lineno:
+                    node.returns = None
+                for arg in ast.walk(node.args):
+                    if isinstance(arg, ast.arg):
+                        arg.annotation = None
+        self.generic_visit(node)
+        self.inside = before
+        return node
+
+    visit_FunctionDef = visit_AsyncFunctionDef = visit_ClassDef = scope
+
+
+def same_program(packed, source, internal=False):
+    one, other = (WithoutNotes(internal).visit(ast.parse(text)) for text in (packed, source))
+    return ast.dump(one) == ast.dump(other) and packed.count("\n") == source.count("\n")
+
+
+def test_only_comments_and_notes_of_what_is_private_are_left_out(hook, wheel):
     with zipfile.ZipFile(wheel) as archive:
+        assert archive.testzip() is None
         for name in sorted(names_in(wheel)):
             if name.endswith(".py"):
                 packed, source = archive.read(name).decode(), (ROOT / name).read_text("utf-8")
-                assert ast.dump(ast.parse(packed)) == ast.dump(ast.parse(source)), name
-                assert packed.count("\n") == source.count("\n"), name
+                assert same_program(packed, source, bool(hook.INTERNAL.match(name))), name
         listed = next(name for name in archive.namelist() if name.endswith("/RECORD"))
         for line in archive.read(listed).decode().splitlines():
             name, digest, size = line.rsplit(",", 2)
@@ -64,14 +112,110 @@ def test_only_comments_are_left_out(wheel):
     assert archive.namelist()[-1] == listed
 
 
+def test_lines_of_packed_python_are_those_of_the_source(hook):
+    source = textwrap.dedent('''\
+        """A module.
+
+            Indented.
+        """
+        # A comment.
+        class A:
+            """Public."""
+
+            def _b(self, x: list[
+                    int] = """
+          # no comment
+        """, *é: str, **k: "-> x") -> dict[
+                    int, str]:
+                """Private."""
+                def c(y: int = 1) -> int:
+                    """Within it."""
+                    return f"""{x
+                        }
+                    # no comment {1 +
+            2}"""
+                return (c(),   # one
+                        "\\
+            text", x +
+                    1, __file__)
+
+            def _only_text(self): """Its body."""
+            def __str__(self, other: int = 1) -> str:
+                """Public."""
+                if self: return "#"
+                else:
+                    return \\
+                        ""
+        ''')
+    packed = hook.small_python(source.encode()).decode()
+    assert same_program(packed, source)
+    assert "# no comment" in packed and "# one" not in packed and len(packed) < len(source) - 100
+    assert "Private" not in packed and "Within" not in packed
+    assert packed.count('"""Public."""') == 2 and "Its body" in packed
+    assert "other: int = 1) -> str:" in packed and "c(y = 1):" in packed
+    lines = packed.split("\n")
+    for i, line in enumerate(source.split("\n")):
+        assert lines[i].strip() in line or "*é, **k)" in lines[i] or "c(y" in line, i
+    inner = hook.small_python(source.encode(), internal=True).decode()
+    assert same_program(inner, source, internal=True) and inner.count("Public") == 1
+    assert "A module" not in inner and "other = 1):" in inner
+
+
+@pytest.mark.skipif(not shutil.which("g++"), reason="compares what g++ reads")
+def test_compilers_read_the_same_code_without_comments(hook, wheel):
+    tricky = ['char *a = "// text", *b = "\\"/*", c = \'"\'; /* don\'t', '"x" */ int d; // \'',
+              "#define E 1 /* one */ + \\", "    2"]
+    bare = ['char *a = "// text", *b = "\\"/*", c = \'"\';', " int d;", "#define E 1   + \\",
+            "    2"]
+    assert hook.small_c("\n".join(tricky).encode()).decode().split("\n") == bare
+    with zipfile.ZipFile(wheel) as archive:
+        for path in sorted((ROOT / "kernels").rglob("*.*")):
+            name = "gpugrad/_kernels/" + path.relative_to(ROOT / "kernels").as_posix()
+            packed = archive.read(name).decode()
+            assert packed.count("\n") == path.read_text("utf-8").count("\n"), name
+            assert "//" not in packed and "/*" not in packed, name
+            both = [subprocess.run(["g++", "-fpreprocessed", "-dD", "-E", "-P", "-x", "c++", "-"],
+                                   input=text, capture_output=True, text=True, check=True).stdout
+                    for text in (packed, path.read_text("utf-8"))]
+            assert both[0].split() == both[1].split(), name
+
+
+def test_help_of_public_names_is_that_of_the_sources(wheel, tmp_path):
+    """What has a docstring in the checkout has it in the wheel: all names of public modules."""
+    zipfile.ZipFile(wheel).extractall(tmp_path)
+    code = ("import importlib, sys, types\n"
+            "for name in sys.argv[1:]:\n"
+            "    module = importlib.import_module(name)\n"
+            "    for key in sorted(set(dir(module))):\n"
+            "        thing = getattr(module, key, None)\n"
+            "        if key[0] == '_' or isinstance(thing, types.ModuleType):\n"
+            "            continue\n"
+            "        print(name, key, bool(getattr(thing, '__doc__', None)))\n"
+            "        for part in sorted(vars(thing)) if isinstance(thing, type) else ():\n"
+            "            print(name, key, part, part[0] != '_' and bool(getattr(\n"
+            "                getattr(thing, part, None), '__doc__', None)))\n")
+    names = ["gpugrad", *("gpugrad." + name for name in (
+        "nn nn.functional nn.init nn.utils optim optim.lr_scheduler autograd autograd.functional "
+        "autograd.graph func linalg fft special cuda amp distributions utils.data onnx random "
+        "utils.checkpoint utils.safetensors utils.npz utils.dlpack utils.summary "
+        "serialization vision vision.datasets vision.transforms backends.cuda testing").split())]
+    found = [subprocess.run([sys.executable, "-c", code, *names], cwd=tmp_path, text=True,
+                            env={**os.environ, "PYTHONPATH": str(path)}, capture_output=True,
+                            timeout=100, check=True).stdout.splitlines()
+             for path in (tmp_path, ROOT)]
+    assert len(found[0]) > 3000
+    assert [a for a, b in zip(*found, strict=True) if a != b] == []
+
+
 def test_contents(wheel):
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
         info = next(name for name in names if name.endswith(".dist-info/METADATA"))
         metadata = archive.read(info).decode()
     assert "gpugrad/py.typed" in names
-    kernels = {f"gpugrad/_kernels/{path.name}" for path in (ROOT / "kernels").iterdir()
-               if path.suffix in (".cu", ".cuh")}
+    kernels = {f"gpugrad/_kernels/{path.relative_to(ROOT / 'kernels').as_posix()}"
+               for path in (ROOT / "kernels").rglob("*.[ch]*")}
+    assert "gpugrad/_kernels/cpu/threads.c" in kernels
     assert kernels and kernels <= names
     sources = {path.relative_to(ROOT).as_posix() for path in (ROOT / "gpugrad").rglob("*.py")}
     simulator = {name for name in sources if name.startswith("gpugrad/cudasim/")}

@@ -299,11 +299,43 @@ def test_damaged_npz(tmp_path):
 
 def test_by_the_library(tmp_path):
     """The same files by the library, where it is installed."""
-    library = pytest.importorskip("safetensors.numpy")
+    library, opened = pytest.importorskip("safetensors.numpy"), pytest.importorskip("safetensors")
     path = tmp_path / "x.safetensors"
-    ours = {k: v for k, v in tensors().items() if "complex" not in k}
-    save_file(ours, path, {"a": "b"})
+    save_file(tensors(), path, {"a": "b"})
     for name, a in library.load_file(str(path)).items():
-        np.testing.assert_array_equal(a, ours[name].numpy())
-    library.save_file({name: t.numpy() for name, t in ours.items()}, str(path))
-    same(load_file(path), ours)
+        np.testing.assert_array_equal(a, tensors()[name].numpy())
+        assert a.dtype == tensors()[name].numpy().dtype
+    with opened.safe_open(path, "np") as file:
+        assert file.metadata() == {"a": "b"} and set(file.keys()) == set(tensors())
+        assert file.get_slice("a.float32")[1:, :2].tolist() == [[3, 4]]
+        with pytest.raises(opened.SafetensorError):
+            file.get_tensor("missing")
+    library.save_file({name: t.numpy() for name, t in tensors().items()}, str(path), {"c": "d"})
+    same(load_file(path), tensors())
+    with safe_open(path) as file:
+        assert file.metadata() == {"c": "d"}
+        assert file.get_slice("a.float32")[1:, :2].tolist() == [[3, 4]]
+
+
+def test_bfloat16_by_the_library(tmp_path):
+    library, ml_dtypes = (pytest.importorskip(n) for n in ("safetensors.numpy", "ml_dtypes"))
+    x = torch.tensor([[1.0, -2.5], [3e38, 0.1]]).bfloat16()
+    save_file({"x": x}, tmp_path / "x")
+    back = library.load_file(tmp_path / "x")["x"]
+    assert back.dtype == ml_dtypes.bfloat16 and back.astype("f4").tolist() == x.tolist()
+    library.save_file({"x": back}, tmp_path / "y")
+    again = load_file(tmp_path / "y")["x"]
+    assert again.dtype is torch.bfloat16 and again.tolist() == x.tolist()
+
+
+def test_by_the_library_with_pytorch(tmp_path):
+    pytest.importorskip("torch")
+    library = pytest.importorskip("safetensors.torch")
+    model = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4))
+    save_model(model, tmp_path / "model")
+    for name, t in library.load_file(tmp_path / "model").items():
+        assert t.tolist() == model.state_dict()[name].tolist()
+    library.save_file(library.load_file(tmp_path / "model"), tmp_path / "again")
+    other = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4))
+    load_model(other, tmp_path / "again")
+    same(other.state_dict(), model.state_dict())

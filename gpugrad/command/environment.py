@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 import gpugrad
+from gpugrad.backend import compiled, kernels
 from gpugrad.backend import cuda as backend
-from gpugrad.backend import kernels
 
 # What else matters, by the names that distributions have.
 _BESIDE = ("ml_dtypes", "cupy-cuda12x", "cupy-cuda13x", "cupy", "nvidia-cudnn-frontend",
@@ -52,6 +52,13 @@ def _cache() -> str | None:
     return os.environ.get("CUPY_CACHE_DIR") or str(Path("~/.cupy/kernel_cache").expanduser())
 
 
+def _helper() -> dict[str, Any]:
+    """The compiled helper, which this compiles if it wasn't yet."""
+    made = compiled.library()
+    return {"in_use": made is not None, "why_not": compiled.why_not[0] or None,
+            "library": made and made.path, "compiler": " ".join(compiled.compiler() or []) or None}
+
+
 def collected() -> dict[str, Any]:
     """All that ``env`` shows, by name."""
     usable = gpugrad.cuda.is_available()
@@ -64,6 +71,7 @@ def collected() -> dict[str, Any]:
         "numpy": np.__version__,
         "blas": _blas(),
         "threads": gpugrad.get_num_threads(),
+        "cpu_kernels": _helper(),
         "packages": {name: v for name in _BESIDE if (v := _version(name)) is not None},
         "cuda": {
             "usable": usable,
@@ -86,11 +94,13 @@ def show(options: Any) -> int:
         json.dump(facts, sys.stdout, indent=2)
         print()
         return 0
-    cuda, packages = facts["cuda"], facts["packages"]
+    cuda, packages, helper = facts["cuda"], facts["packages"], facts["cpu_kernels"]
     lines = [("gpugrad", f"{facts['gpugrad']} in {facts['installed_in']}"),
              ("Python", f"{facts['python']} on {facts['platform']}"),
              ("NumPy", f"{facts['numpy']} with {facts['blas']}, {facts['threads']} of "
                        f"{facts['cpu_count']} CPUs"),
+             ("CPU kernels", f"{helper['library']}, compiled by {helper['compiler']}"
+              if helper["in_use"] else f"not in use: {helper['why_not']}"),
              ("beside it", ", ".join(f"{name} {v}" for name, v in packages.items()) or "nothing")]
     if not cuda["usable"]:
         lines.append(("CUDA", f"not usable: {cuda['why_not']}"))

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import gpugrad
+from gpugrad._printing import bytes_text as size
 from gpugrad._tensor import Tensor
 from gpugrad.command.line import fail
 
@@ -63,7 +64,10 @@ def _listed(path: Path) -> list[Entry]:
             parts = {name: file.get_slice(name) for name in file.offset_keys()}
             return [_entry(name, safetensors.DTYPES[part.get_dtype()], part.get_shape())
                     for name, part in parts.items()]
-    held = gpugrad.load(path, map_location="meta", weights_only=True)
+    if zipfile.is_zipfile(path):                 # else it is of before PyTorch 1.6
+        held = gpugrad.load(path, map_location="cpu", weights_only=True, mmap=True)
+    else:
+        held = gpugrad.load(path, map_location="meta", weights_only=True)
     return [_entry(name, t.dtype, t.shape) for name, t in _tensors(held)]
 
 
@@ -83,15 +87,8 @@ def _listed_npz(path: Path) -> Iterator[Entry]:
                     raise Unusable(f"{path}: {item.filename} has NumPy's format {version}, which "
                                    "is not for numbers")
                 shape, _, dtype = read(file)
-            yield _entry(item.filename.removesuffix(".npy"), dtype, shape)
-
-
-def _size(n: float) -> str:
-    for unit in ("B", "KB", "MB"):
-        if n < 1000:
-            return f"{n:.0f} {unit}" if unit == "B" else f"{n:.1f} {unit}"
-        n /= 1000
-    return f"{n:.2f} GB"
+            name, bits, _ = item.filename.removesuffix(".npy").partition("::bfloat16")
+            yield _entry(name, gpugrad.bfloat16 if bits else dtype, shape)
 
 
 def inspect(options: Any) -> int:
@@ -105,14 +102,14 @@ def inspect(options: Any) -> int:
         json.dump([{**e._asdict(), "shape": list(e.shape)} for e in entries], sys.stdout, indent=2)
         print()
         return 0
-    rows = [(e.name, e.dtype, "x".join(map(str, e.shape)) or "()", _size(e.bytes)) for e in entries]
+    rows = [(e.name, e.dtype, "x".join(map(str, e.shape)) or "()", size(e.bytes)) for e in entries]
     widths = [max([len(row[i]) for row in rows], default=0) for i in range(4)]
-    for name, dtype, shape, size in rows:
+    for name, dtype, shape, much in rows:
         print(f"{name:<{widths[0]}}  {dtype:<{widths[1]}}  {shape:>{widths[2]}}  "
-              f"{size:>{widths[3]}}")
+              f"{much:>{widths[3]}}")
     count = sum(math.prod(e.shape) for e in entries)
-    print(f"{len(entries)} tensors, {count:,} elements, {_size(sum(e.bytes for e in entries))}; "
-          f"the file has {_size(path.stat().st_size)}")
+    print(f"{len(entries)} tensors, {count:,} elements, {size(sum(e.bytes for e in entries))}; "
+          f"the file has {size(path.stat().st_size)}")
     return 0
 
 
@@ -125,7 +122,8 @@ def _checked(path: Path, read: Any) -> Any:
     except Unusable:
         raise
     except Exception as e:
-        raise Unusable(f"{path} can't be read: {str(e).splitlines()[0] if str(e) else e!r}") from e
+        why = str(e).splitlines()[0] if str(e) else repr(e)
+        raise Unusable(f"{path} can't be read: {why}") from e
 
 
 # Converting ---------------------------------------------------------------------------------------
@@ -135,13 +133,19 @@ def _flat(path: Path) -> dict[str, Tensor]:
     """A file's tensors by name."""
     kind = _format(path)
     if kind == ".npz":
-        with np.load(path, allow_pickle=False) as arrays:
-            return {name: gpugrad.from_numpy(arrays[name]) for name in arrays.files}
+        from gpugrad.utils.npz import load_npz
+        return load_npz(path)
     if kind == ".safetensors":
         from gpugrad.utils import safetensors
         loaded: dict[str, Tensor] = safetensors.load_file(path)
         return loaded
-    return dict(_tensors(gpugrad.load(path, map_location="cpu", weights_only=True)))
+    found: dict[str, Tensor] = {}
+    for name, t in _tensors(gpugrad.load(path, map_location="cpu", weights_only=True)):
+        if name in found:
+            raise Unusable(f"{path} has two tensors that would be called {name!r}: convert parts "
+                           "of it in a program")
+        found[name] = t
+    return found
 
 
 def _write(tensors: dict[str, Tensor], path: Path) -> None:
@@ -150,11 +154,8 @@ def _write(tensors: dict[str, Tensor], path: Path) -> None:
         from gpugrad.utils import safetensors
         safetensors.save_file({k: t.contiguous() for k, t in tensors.items()}, path)
     elif kind == ".npz":
-        low = [k for k, t in tensors.items() if t.dtype is gpugrad.bfloat16]
-        if low:
-            raise Unusable(f"{path}: NumPy's files have no bfloat16, which {low[0]!r} is; convert "
-                           "to .pt or .safetensors")
-        np.savez(path, **{k: t.detach().numpy() for k, t in tensors.items()})
+        from gpugrad.utils.npz import save_npz
+        save_npz(tensors, path)
     else:
         gpugrad.save(tensors, path)
 
@@ -172,5 +173,5 @@ def convert(options: Any) -> int:
         return fail(str(e))
     except (OSError, RuntimeError) as e:
         return fail(f"{target} can't be written: {e}")
-    print(f"{len(tensors)} tensors written to {target}, {_size(target.stat().st_size)}")
+    print(f"{len(tensors)} tensors written to {target}, {size(target.stat().st_size)}")
     return 0

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import gpugrad as torch
@@ -106,19 +107,22 @@ def _drops(device: Any) -> bool:
     return bool((first == drawn()).all()) and abs(first.mean().item() - 1) < 0.05
 
 
-def _checks(device: Any) -> Iterator[tuple[str, str, float, float]]:
-    """(program, precision, difference, limit) for one device."""
+def _compared(program: Program, shapes: Any, dtype: Any, device: Any) -> float:
+    exact = [t.detach().double().cpu().requires_grad_() for t in _data(shapes, dtype, "cpu")]
+    got = _outcome(program, _data(shapes, dtype, device))
+    return _difference(got, _outcome(program, exact))
+
+
+def _checks(device: Any) -> Iterator[tuple[str, str, Callable[[], float], float]]:
+    """(program, precision, what finds its difference, limit) for one device."""
     for name, program, shapes in _functions():
         for precision, limit in UNTIL.items():
             if precision == "bfloat16" and not dtypes.has_bfloat16():
                 continue
-            dtype = getattr(torch, precision)
-            exact = [t.detach().double().cpu().requires_grad_()
-                     for t in _data(shapes, dtype, "cpu")]
-            got = _outcome(program, _data(shapes, dtype, device))
-            yield name, precision, _difference(got, _outcome(program, exact)), limit
-    yield "training", "float32", _training(device), 1e-3
-    yield "dropout", "float32", 0.0 if _drops(device) else float("inf"), 0.0
+            yield name, precision, partial(_compared, program, shapes, getattr(torch, precision),
+                                           device), limit
+    yield "training", "float32", lambda: _training(device), 1e-3
+    yield "dropout", "float32", lambda: 0.0 if _drops(device) else float("inf"), 0.0
 
 
 def run(options: Any) -> int:
@@ -134,13 +138,19 @@ def run(options: Any) -> int:
             device = torch.zeros(0, device=name).device
         except RuntimeError as e:
             return fail(str(e).splitlines()[0])
+        if device.type == "meta":
+            return fail("the meta device computes nothing: name cpu or a CUDA device")
         count = wrong = 0
         for program, precision, difference, limit in _checks(device):
             count += 1
-            if not difference <= limit:
+            try:
+                off = difference()
+                why = "" if off <= limit else f"is off by {off:.1e}, more than {limit:.0e}"
+            except Exception as e:               # a kernel that doesn't compile, no memory...
+                why = f"raised {type(e).__name__}: {str(e).partition(chr(10))[0]}"
+            if why:
                 wrong += 1
-                print(f"{device}: {program} in {precision} is off by {difference:.1e}, more than "
-                      f"{limit:.0e}")
+                print(f"{device}: {program} in {precision} {why}")
         print(f"{device}: {count - wrong} of {count} checks passed")
         failures += wrong
     return int(failures > 0)

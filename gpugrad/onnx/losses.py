@@ -1,7 +1,8 @@
 """ONNX's operators for the ops of losses."""
 from __future__ import annotations
 
-from gpugrad.onnx.graph import Graph, Site
+from gpugrad.onnx.graph import Graph, Site, fixed
+from gpugrad.onnx.layers import column
 from gpugrad.onnx.ops import TABLE as TABLE
 from gpugrad.onnx.ops import like, reduce, same, to
 from gpugrad.onnx.trace import Refused
@@ -23,6 +24,31 @@ def _classes(g: Graph, s: Site) -> list[str]:
     kind = "NegativeLogLikelihoodLoss" if s.name.startswith("nll") else "SoftmaxCrossEntropyLoss"
     return [g.op(kind, s.x(), s.x(1), s.x(2), reduction=s["reduction"],
                  ignore_index=s["ignore_index"])]
+
+
+@to("smoothed_cross_entropy")
+def _smoothed(g: Graph, s: Site) -> list[str]:
+    """The classes' part, and the mean of all scores' parts, each sample's or over all samples."""
+    x, target, ignored = g.op("LogSoftmax", s.x(), axis=1), s.x(1), s["ignore_index"]
+    share, classes = s["label_smoothing"], s.dims()[1]
+    if not fixed(classes):
+        raise Refused("label smoothing of a dynamic number of classes")
+
+    def chosen(scores: str, reduction: str) -> str:
+        return g.op("NegativeLogLikelihoodLoss", scores, target, s.x(2), reduction=reduction,
+                    ignore_index=ignored)
+
+    weighted = g.op("Mul", x, column(g, s, 2, s.ndim())) if s.has(2) else x
+    even = g.op("Neg", reduce(g, "ReduceSum", weighted, 1, False))
+    kept = g.op("Not", g.op("Equal", target, g.const(ignored, s.dtype(1))))
+    even = g.op("Where", kept, even, like(g, s, 0))
+    if s["reduction"] != "none":
+        even = reduce(g, "ReduceSum", even, None, False)
+    if s["reduction"] == "mean":                 # by the sum of the weights of what is kept
+        minus = g.op("Sub", g.op("Mul", x, like(g, s, 0)), like(g, s, 1))
+        even = g.op("Div", even, chosen(minus, "sum"))
+    return [g.op("Add", g.op("Mul", chosen(x, s["reduction"]), like(g, s, 1 - share)),
+                 g.op("Mul", even, like(g, s, share / classes[0])))]
 
 
 @to("mse_loss", "huber_loss", "smooth_l1_loss")

@@ -197,6 +197,8 @@ class Contents:
         offset, = _ints((offset,))
         if len(shape) != len(strides):
             raise ValueError(f"a tensor of shape {shape} with strides {strides}")
+        if 0 in shape:                           # it may be said to begin anywhere
+            offset = 0
         last = offset - 1 if 0 in shape else offset + sum((n - 1) * s
                                                           for n, s in zip(shape, strides))
         count, rest = divmod(storage.nbytes(), dtype.itemsize)

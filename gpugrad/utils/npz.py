@@ -47,7 +47,7 @@ def load_npz(filename: Any, device: Any = "cpu") -> dict[str, Tensor]:
                 if name.endswith(_BITS):
                     name, a = name.removesuffix(_BITS), a.view(dtypes.bfloat16.np)
                 out[name] = wrap(be.from_host(a), be)
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, OverflowError) as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, OverflowError) as error:
         raise ValueError(f"load_npz: {filename} is not a .npz file, or is damaged: "
                          f"{error}") from error
     return out

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from gpugrad._printing import bytes_text as size
 from gpugrad._tensor import Tensor
 from gpugrad.autograd.grad_mode import enable_grad, no_grad
 from gpugrad.creation import empty, empty_like
@@ -117,7 +118,7 @@ class Summary:
                 rows.append(("  " * layer.depth + name + f" x{layer.calls}" * (layer.calls > 1),
                              _shape(layer.output_shape),
                              "(shared)" if layer.shared else f"{layer.params:,}",
-                             f"{layer.mult_adds:,}", _size(layer.kept_bytes)))
+                             f"{layer.mult_adds:,}", size(layer.kept_bytes)))
         widths = [max(len(row[i]) for row in rows) for i in range(5)]
         lines = ["  ".join([row[0].ljust(widths[0]), row[1].ljust(widths[1]),
                             *[cell.rjust(n) for cell, n in zip(row[2:], widths[2:])]])
@@ -129,10 +130,10 @@ class Summary:
             f"Parameters: {self.total_params:,}, of which {self.trainable_params:,} are trained "
             f"and {frozen:,} are not",
             f"Multiply-adds: {self.total_mult_adds:,}",
-            f"Memory of parameters: {_size(self.total_param_bytes)}, of buffers: "
-            f"{_size(self.total_buffer_bytes)}, of the input: {_size(self.total_input_bytes)}",
-            f"Memory of results: forward alone at most {_size(self.forward_bytes)}; kept for "
-            f"backward {_size(self.kept_bytes)}, and gradients {_size(self.gradient_bytes)}"])
+            f"Memory of parameters: {size(self.total_param_bytes)}, of buffers: "
+            f"{size(self.total_buffer_bytes)}, of the input: {size(self.total_input_bytes)}",
+            f"Memory of results: forward alone at most {size(self.forward_bytes)}; kept for "
+            f"backward {size(self.kept_bytes)}, and gradients {size(self.gradient_bytes)}"])
 
     __repr__ = __str__
 
@@ -154,14 +155,6 @@ class Shape:
 
     def __repr__(self) -> str:
         return str(list(self.shape))
-
-
-def _size(n: float) -> str:
-    for unit in ("B", "KB", "MB"):
-        if n < 1000:
-            return f"{n:.0f} B" if unit == "B" else f"{n:.1f} {unit}"
-        n /= 1000
-    return f"{n:.2f} GB"
 
 
 # Hearing -----------------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 """``python -m gpugrad``: every command as from a shell."""
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import subprocess
@@ -60,7 +61,10 @@ def test_env_of_a_simulated_device():
 def test_selftest_of_the_cpu():
     status, out, _ = shell("selftest", "--device", "cpu")
     assert status == 0 and "checks passed" in out
-    assert shell("selftest", "--device", "tpu")[0] == 1
+    for device, text in (("tpu", "tpu"), ("meta", "computes nothing"), ("cuda:99", "")):
+        status, out, err = shell("selftest", "--device", device)
+        assert status == 1 and out == "" and err.startswith("gpugrad: ") and text in err
+        assert "Traceback" not in err
 
 
 @pytest.mark.gpu
@@ -76,6 +80,16 @@ def test_selftest_finds_a_broken_kernel(monkeypatch, capsys):
     assert main(["selftest", "--device", "cuda"]) == 1
     out = capsys.readouterr().out
     assert "bad in float32 is off by" in out and "good" not in out
+
+
+def test_selftest_goes_on_after_an_error(monkeypatch, capsys):
+    from gpugrad.command import selftest
+    from gpugrad.command.line import main
+    monkeypatch.setattr(selftest, "_functions", lambda: iter([
+        ("broken", lambda t: t[0] @ t[0], ((2, 3),)), ("good", lambda t: t[0] * 2, ((3, 3),))]))
+    assert main(["selftest", "--device", "cpu"]) == 1
+    out = capsys.readouterr().out
+    assert "broken in float32 raised RuntimeError: mat1 and mat2" in out and "good" not in out
 
 
 def test_warmup():
@@ -112,6 +126,25 @@ def test_inspect(checkpoint):
     assert entries["model.1.num_batches_tracked"]["dtype"] == "int64"
 
 
+def test_inspect_reads_no_elements(tmp_path, capsys):
+    """The file has a hundred megabytes of them."""
+    import tracemalloc
+
+    from gpugrad.command.line import main
+    path = tmp_path / "large.pt"
+    torch.save({"x": torch.zeros(25_000_000), "y": torch.ones(3)}, path)
+    tracemalloc.start()
+    try:
+        assert main(["inspect", str(path)]) == 0
+        assert tracemalloc.get_traced_memory()[1] < 2_000_000
+    finally:
+        tracemalloc.stop()
+    assert "25000000  100.0 MB" in capsys.readouterr().out
+    old = tmp_path / "old.pt"
+    torch.save({"x": torch.zeros(2, 3)}, old, _use_new_zipfile_serialization=False)
+    assert main(["inspect", str(old)]) == 0 and "2x3" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("kind", [".npz", ".safetensors", ".pth"])
 def test_convert_there_and_back(checkpoint, tmp_path, kind):
     target, back = tmp_path / f"other{kind}", tmp_path / "back.pt"
@@ -144,11 +177,39 @@ def test_files_that_cannot_be_used(tmp_path, checkpoint):
         status, out, err = shell(*arguments)
         assert status == 1 and out == "", arguments
         assert reason in err and err.startswith("gpugrad: ") and "Traceback" not in err, err
-    low = tmp_path / "low.pt"
+        assert "\n" not in err.rstrip("\n") and "can't be read: 'W" not in err
+    twice = tmp_path / "twice.pt"
+    torch.save({"a": {"b": torch.ones(1)}, "a.b": torch.ones(1)}, twice)
+    status, _, err = shell("convert", twice, tmp_path / "x.npz")
+    assert status == 1 and "two tensors that would be called 'a.b'" in err
+
+
+def test_bfloat16_through_all_formats(tmp_path):
     pytest.importorskip("ml_dtypes")
-    torch.save({"w": torch.ones(2, dtype=torch.bfloat16)}, low)
-    status, _, err = shell("convert", low, tmp_path / "low.npz")
-    assert status == 1 and "no bfloat16" in err
+    paths = [tmp_path / f"x{kind}" for kind in (".pt", ".npz", ".safetensors", ".pth")]
+    torch.save({"w": torch.tensor([1.5, -2.0]).bfloat16(), "n": torch.tensor(3)}, paths[0])
+    for a, b in itertools.pairwise(paths):
+        assert shell("convert", a, b)[0] == 0
+        entries = {e["name"]: e["dtype"] for e in json.loads(shell("inspect", "--json", b)[1])}
+        assert entries == {"w": "bfloat16", "n": "int64"}
+    assert torch.load(paths[-1])["w"].tolist() == [1.5, -2]
+
+
+def test_a_disk_that_is_full_keeps_the_old_file(tmp_path, checkpoint):
+    resource = pytest.importorskip("resource")
+    for kind in (".pt", ".npz", ".safetensors"):
+        target = tmp_path / f"old{kind}"
+        target.write_bytes(b"old")
+        code = ("import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
+                "resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100)); "
+                "from gpugrad.command.line import main; sys.exit(main())")
+        run = subprocess.run([sys.executable, "-c", code, "convert", "--force", checkpoint, target],
+                             env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True,
+                             text=True)
+        assert run.returncode == 1 and "can't be written: [Errno 27]" in run.stderr, run.stderr
+        assert target.read_bytes() == b"old" and resource
+        assert {p.name for p in tmp_path.iterdir()} >= {target.name}
+    assert not [p for p in tmp_path.iterdir() if p.suffix not in (".pt", ".npz", ".safetensors")]
 
 
 PROGRAM = """
@@ -167,6 +228,24 @@ sys.exit(int(sys.argv[-1]))
 """
 
 
+CHILDREN = """
+import subprocess, sys, torch
+from torch.utils.data import DataLoader, Dataset
+
+class Rows(Dataset):
+    def __len__(self):
+        return 4
+    def __getitem__(self, i):
+        return torch.ones(2) * i
+
+if __name__ == "__main__":
+    for context in ("spawn", "forkserver"):
+        loader = DataLoader(Rows(), 2, num_workers=1, multiprocessing_context=context)
+        print(context, sum(x.sum().item() for x in loader), flush=True)
+    subprocess.run([sys.executable, "-c", "import torch, torchvision; print(torch.__name__)"])
+"""
+
+
 def test_run(tmp_path):
     (tmp_path / "program.py").write_text(PROGRAM)
     (tmp_path / "helper.py").write_text("import torch\nNAME = torch.ones(2).sum().item()\n")
@@ -178,6 +257,9 @@ def test_run(tmp_path):
     assert shell("run", "--force", "-m", "program", 0, cwd=tmp_path)[0] == 0
     status, _, err = shell("run", "--force", tmp_path / "none.py")
     assert status == 1 and "there is no file" in err
+    (tmp_path / "children.py").write_text(CHILDREN)
+    status, out, err = shell("run", "--force", tmp_path / "children.py")
+    assert status == 0 and out.split() == ["spawn", "12.0", "forkserver", "12.0", "gpugrad"], err
     (tmp_path / "torch").mkdir()                 # something installed under PyTorch's name
     (tmp_path / "torch" / "__init__.py").write_text("")
     status, _, err = shell("run", tmp_path / "program.py", 0,

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import collections
+import sys
 import types
 import warnings
 
@@ -322,6 +323,24 @@ def test_what_cannot_be_collated():
         default_collate([[1, 2], [1]])
     with pytest.raises(KeyError):
         default_collate([{"a": 1}, {"b": 1}])
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="exceptions have no notes")
+@pytest.mark.parametrize("samples,error,text", [
+    ([torch.zeros(3), torch.zeros(3), torch.zeros(4)], RuntimeError,
+     "index 2, unlike that of 0, has shape [4] and not [3]"),
+    ([torch.zeros(3), None], TypeError, "index 1, unlike that of 0, has a NoneType and not a Ten"),
+    ([{"a": 1, "b": 2}, {"a": 1}], KeyError, "index 1, unlike that of 0, has no key 'b'"),
+    ([{"a": (1, torch.zeros(2))}, {"a": (1, torch.zeros(1))}], RuntimeError,
+     "index 1, unlike that of 0, has at ['a'][1] shape [1] and not [2]"),
+    ([(1, 2), (1, 2, 3)], RuntimeError, "index 1, unlike that of 0, has length 3 and not 2"),
+    ([1, "a"], TypeError, "index 1, unlike that of 0, has a str and not a int"),
+    ([object(), object()], TypeError, "of the indices [0, 1] were collated."),
+], ids=range(7))
+def test_which_sample_cannot_be_collated(samples, error, text):
+    with pytest.raises(error) as caught:
+        next(iter(DataLoader(samples, batch_size=4)))
+    assert text in caught.value.__notes__[0]
 
 
 def test_default_convert():

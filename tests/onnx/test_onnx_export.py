@@ -346,11 +346,10 @@ def by_view(x):
     (F.dropout, "no ONNX operator is known for native_dropout"),
     (lambda x: torch.fft.rfft(x), "fft_r2c"), (lambda x: x + torch.rand(4), "random numbers"),
     (lambda x: torch.complex(x, x).abs(), "complex"),
-    (lambda x: F.max_pool2d(x[None, None], 2, return_indices=True)[1], "result number 1"),
-    (lambda x: F.adaptive_avg_pool2d(x[None, None], 3), "must be fixed and a multiple"),
-    (lambda x: F.unfold(x[None, None], 2), "im2col"),
+    (lambda x: F.adaptive_max_pool2d(x[None, None], 3), "must be fixed and a multiple"),
+    (lambda x: F.embedding_bag(torch.tensor([[0, 1]]), x), "embedding_bag"),
     (lambda x: len(x), "must return tensors"),
-], ids=range(16))
+], ids=range(15))
 @pytest.mark.filterwarnings("ignore::gpugrad.jit.TracerWarning")
 def test_what_can_not_be_exported(f, match):
     with pytest.raises(NotImplementedError, match=match):
@@ -476,13 +475,14 @@ def test_other_threads_are_not_heard():
 
 
 def test_after_an_error_nothing_listens():
-    with pytest.raises(ZeroDivisionError):
-        torch.onnx.export(lambda x: 1 / 0, r(2))
     from gpugrad._state import listening
     from gpugrad.ops import load
 
+    before = {name: s.impl[0] for name, s in load().items()}
+    with pytest.raises(ZeroDivisionError):
+        torch.onnx.export(lambda x: 1 / 0, r(2))
     assert listening == [None]
-    assert all(s.impl[0] is s.forward for s in load().values())
+    assert all(s.impl[0] is before[name] for name, s in load().items())
 
 
 def test_protobuf_by_hand():
