@@ -6,7 +6,9 @@ import json
 import os
 import random
 import struct
+import sys
 import tracemalloc
+import types
 import zipfile
 
 import numpy as np
@@ -339,3 +341,20 @@ def test_by_the_library_with_pytorch(tmp_path):
     other = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4))
     load_model(other, tmp_path / "again")
     same(other.state_dict(), model.state_dict())
+
+
+def test_tensors_are_read_by_the_library_where_it_is(tmp_path, monkeypatch):
+    class Opened:
+        def __init__(self, filename, framework):
+            assert framework == "numpy" and filename == str(tmp_path / "x.safetensors")
+
+        def get_tensor(self, name):
+            return np.full((2,), 7.0, np.float32)
+
+    save_file({"a": torch.ones(2), "b": torch.ones(2, dtype=torch.bfloat16)},
+              tmp_path / "x.safetensors")
+    monkeypatch.setitem(sys.modules, "safetensors", types.SimpleNamespace(safe_open=Opened))
+    read = load_file(tmp_path / "x.safetensors")
+    assert read["a"].tolist() == [7, 7] and read["b"].tolist() == [1, 1]
+    monkeypatch.setitem(sys.modules, "safetensors", None)            # not installed
+    assert load_file(tmp_path / "x.safetensors")["a"].tolist() == [1, 1]

@@ -2,7 +2,8 @@
 
 A file is 8 bytes with the header's length, the header in JSON, and the tensors' memory. Nothing of
 the header is believed before it fits the file. The names are those of the library ``safetensors``
-(and of its module ``torch``), which isn't needed.
+(and of its module ``torch``). Where it is installed, tensors of a file are read by it, but for the
+dtypes that it has no NumPy arrays for; nothing else needs it.
 """
 from __future__ import annotations
 
@@ -10,6 +11,7 @@ import json
 import math
 import mmap
 import os
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -206,6 +208,7 @@ class safe_open:
             data: Any = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if size else b""
         self._data = data
         self._entries, self._metadata, self._base = _header(data)
+        self._library = _by_library(filename)
 
     def __enter__(self) -> safe_open:
         return self
@@ -231,10 +234,22 @@ class safe_open:
         return _Slice(_array(self._data, self._base, name, e), e.dtype, self._be)
 
     def get_tensor(self, name: str) -> Tensor:
+        e = self._entries.get(name)
+        if self._library is not None and e is not None and e.dtype in DTYPES and e.dtype != "BF16":
+            return wrap(self._be.from_host(self._library.get_tensor(name)), self._be)
         return self.get_slice(name)[...]
 
     def get_tensors(self) -> dict[str, Tensor]:
         return {name: self.get_tensor(name) for name in self.offset_keys()}
+
+
+def _by_library(filename: Any) -> Any:
+    """The file as the library has opened it; None without the library."""
+    try:
+        library = import_module("safetensors")
+    except ImportError:
+        return None
+    return library.safe_open(os.fsdecode(filename), framework="numpy")
 
 
 def _array(data: Any, base: int, name: str, e: _Entry) -> Any:
