@@ -46,13 +46,15 @@ def equal(text: str, holder: Any, value: Any) -> Check:
 
 def of_modules(modules: list[Any]) -> list[Check]:
     """Their numbers and flags, and what they consist of."""
+    if modules:
+        from gpugrad.nn.modules.hooks import has_hooks
     found: list[Check] = []
     for m in modules:
         mine = vars(m)
         for k, v in mine.items():
             if type(v) in _PLAIN:
                 found.append(equal("{}.get(" + repr(k) + ")", mine, v))
-        found.append(("{}._hooked is False", m))
+        found.append(("({}._hooked is False or not {}({}))", m, has_hooks, m))
         for table in _TABLES:
             held = mine[table]
             found.append(("{} is {} and len({}) == {}",) + (_Item(mine, table), held, held,

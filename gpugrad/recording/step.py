@@ -283,8 +283,10 @@ def _unsuitable(flat: list[Any]) -> str:
 
 def _hooks(recorder: Recorder) -> str:
     """Hooks are Python code of the user's, which a replay wouldn't run."""
+    if recorder.modules:
+        from gpugrad.nn.modules.hooks import has_hooks
     for m in recorder.modules.values():
-        if m._hooked:
+        if m._hooked and has_hooks(m):
             return f"a {type(m).__name__} has hooks, which a recording would leave out"
     if any([x._hooks or x._post for x, _ in recorder.grads.values()]):
         return "a parameter has hooks, which a recording would leave out"

@@ -574,6 +574,25 @@ def test_hooks_are_refused():
     assert len(seen) == 12
 
 
+def test_hooks_of_all_modules():
+    seen = []
+    handle = nn.modules.module.register_module_forward_hook(lambda m, i, o: seen.append(m))
+    model = nn.Linear(3, 2)
+    step = torch.graph_step(torch.no_grad()(lambda x: model(x)))
+    with pytest.warns(UserWarning, match="a Linear has hooks"):
+        step(torch.ones(1, 3)), step(torch.ones(1, 3))
+    handle.remove()
+    step = torch.graph_step(torch.no_grad()(lambda x: model(x)))
+    for i in range(9):
+        if i == 5:
+            handle = nn.modules.module.register_module_forward_hook(lambda m, i, o: seen.append(m))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            step(torch.ones(1, 3))
+    handle.remove()
+    assert step.replays == 2 and len(seen) == 2 + 4
+
+
 def test_hooks_that_come_later_run():
     seen = []
     w = torch.ones(2, requires_grad=True)

@@ -337,6 +337,12 @@ def _same_number(new: Any, n: int, who: str, what: str) -> Any:
     return new
 
 
+def has_hooks(module: Hookable) -> bool:
+    """Does anything but forward run when the module is called? _hooked says that it may."""
+    return any([module._forward_pre_hooks, module._forward_hooks, module._backward_pre_hooks,
+                module._backward_hooks, _forward_pre, _forward, _backward_pre, _backward])
+
+
 # Hooks of all modules ----------------------------------------------------------------------------
 
 def add(table: HookTable, i: int, hook: Any, prepend: bool = False) -> None:
