@@ -3,23 +3,10 @@
 
 // SGD ------------------------------------------------------------------------------------------------
 
-// share: of the gradient in the momentum; look: momentum once more (Nesterov), or 0.
-struct Sgd {
-    Acc decay, shrink, lr, momentum, share, look;
-};
-
-// Column 2, where with_momentum, has the momentum.
-extern "C" __global__ void sgd(Tensors t, Numbers<Sgd> numbers,
-                               Scaler scaler, int climb, int with_momentum) {
-    step_each(t, numbers, scaler, climb, [&](Start s, const Sgd& n, int k, long long i) {
-        Acc g = s.g;
-        if (with_momentum) {
-            T* momentum = (T*) t.at[2][k] + i;
-            Acc v = widen(*momentum) * n.momentum + g * n.share;
-            *momentum = narrow(v);
-            g = n.look != 0 ? g + v * n.look : v;
-        }
-        return s.p - g * n.lr;
+extern "C" __global__ void sgd(Tensors t, Numbers<Sgd> numbers, Scaler scaler, int climb,
+                               int with_momentum) {
+    step_each(t, numbers, scaler, climb, [&](Acc p, Acc g, int k, long long i, const Sgd& n) {
+        return sgd_step(p, g, t, k, i, n, with_momentum);
     });
 }
 
@@ -34,19 +21,9 @@ extern "C" __global__ void sgd_numbers(Tensors t, Options o) {
 
 // ASGD -----------------------------------------------------------------------------------------------
 
-// keep: what lambd leaves of p; mu: the share of p in its mean.
-struct Asgd {
-    Acc decay, shrink, keep, eta, mu;
-};
-
-// Column 2 has the mean of p.
 extern "C" __global__ void asgd(Tensors t, Numbers<Asgd> numbers, Scaler scaler, int climb) {
-    step_each(t, numbers, scaler, climb, [&](Start s, const Asgd& n, int k, long long i) {
-        Acc p = s.p * n.keep - s.g * n.eta;
-        T* average = (T*) t.at[2][k] + i;
-        Acc mean = widen(*average);
-        *average = narrow(n.mu == 1 ? p : mean + (p - mean) * n.mu);
-        return p;
+    step_each(t, numbers, scaler, climb, [&](Acc p, Acc g, int k, long long i, const Asgd& n) {
+        return asgd_step(p, g, t, k, i, n);
     });
 }
 
@@ -65,24 +42,9 @@ extern "C" __global__ void asgd_numbers(Tensors t, Options o) {
 
 // Rprop ----------------------------------------------------------------------------------------------
 
-struct Rprop {
-    Acc decay, shrink, turned, kept, least, most;
-};
-
-// Columns 2 and 3 have the last gradient and the size of the step.
 extern "C" __global__ void rprop(Tensors t, Numbers<Rprop> numbers, Scaler scaler, int climb) {
-    step_each(t, numbers, scaler, climb, [&](Start s, const Rprop& n, int k, long long i) {
-        T *last = (T*) t.at[2][k] + i, *length = (T*) t.at[3][k] + i;
-        Acc both = s.g * widen(*last), size = widen(*length);
-        if (both > 0) size *= n.kept;
-        else if (both < 0) size *= n.turned;
-        else if (both != both) size = both;                      // NaN
-        size = size < n.least ? n.least : size > n.most ? n.most : size;
-        Acc g = both < 0 ? (Acc) 0 : s.g;
-        *last = narrow(g);
-        *length = narrow(size);
-        Acc sign = g > 0 ? (Acc) 1 : g < 0 ? (Acc) -1 : g;       // 0 and NaN are themselves
-        return s.p - sign * size;
+    step_each(t, numbers, scaler, climb, [&](Acc p, Acc g, int k, long long i, const Rprop& n) {
+        return rprop_step(p, g, t, k, i, n);
     });
 }
 

@@ -1,14 +1,21 @@
 // Steps of optimizers, for all parameters of a group together: what all algorithms share.
 //
 // Column 0 has the parameters, 1 their gradients, 2 and on the state, all T; many.cuh says which
-// block takes what. A thread per element, arithmetic in Acc, in the order of the Python texts in
-// gpugrad/optim. The numbers of a step come by value; or, if the step count or the learning rate is
-// known to the device alone, from memory, a struct for each tensor, which the kernel <name>_numbers
-// has written just before.
+// block takes what. A thread per element, arithmetic in Acc, by the functions of optimizer_steps.cuh.
+// The numbers of a step come by value; or, if the step count or the learning rate is known to the
+// device alone, from memory, a struct for each tensor, which the kernel <name>_numbers has written
+// just before.
 #ifndef GPUGRAD_OPTIMIZER_CUH
 #define GPUGRAD_OPTIMIZER_CUH
 
 #include "many.cuh"
+
+#define STEP __device__ __forceinline__ Acc
+#define STATE const Tensors& t, int k, long long i
+#define OF(N) const N&
+#define OLD(j) widen(((const T*) t.at[2 + (j)][k])[i])
+#define NEW(j, value) ((T*) t.at[2 + (j)][k])[i] = narrow(value)
+#include "optimizer_steps.cuh"
 
 // A gradient scaler's: gradients are divided by *scale and written back; nothing happens if
 // *found_inf is 1. Null if there is none.
@@ -20,8 +27,7 @@ __device__ __forceinline__ bool skipped(const float* found_inf) {
     return found_inf && *found_inf == 1;
 }
 
-// p and g of element i, with what all algorithms do first. decay: which share of p is added to g;
-// shrink: what decoupled decay multiplies p by; climb: the gradient's sign is turned.
+// p and g of element i, with what all algorithms do first.
 struct Start {
     Acc p, g;
 };
@@ -35,9 +41,7 @@ __device__ __forceinline__ Start start(const Tensors& t, int k, long long i, Acc
         *gradient = unscaled;
         g = widen(unscaled);
     }
-    if (climb) g = -g;
-    if (decay != 0) g += p * decay;
-    return {p, g};
+    return {p, with_decay(p, g, decay, climb)};
 }
 
 __device__ __forceinline__ Acc scale_of(Scaler scaler) {
@@ -52,7 +56,7 @@ template <class N> struct Numbers {
     __device__ __forceinline__ N of(int k) const { return rows ? rows[k] : value; }
 };
 
-// The step of all elements: update(s, n, k, i) gives the new value of element i of tensor k, with n the
+// The step of all elements: update(p, g, k, i, n) gives the new value of element i of tensor k, with n the
 // numbers of this tensor.
 template <class N, class F>
 __device__ __forceinline__ void step_each(const Tensors& t, const Numbers<N>& numbers, Scaler scaler,
@@ -63,7 +67,7 @@ __device__ __forceinline__ void step_each(const Tensors& t, const Numbers<N>& nu
     Acc scale = scale_of(scaler);
     EACH_OF_CHUNK(i, chunk) {
         Start s = start(t, chunk.k, i, n.decay, n.shrink, climb, scale);
-        ((T*) t.at[0][chunk.k])[i] = narrow(update(s, n, chunk.k, i));
+        ((T*) t.at[0][chunk.k])[i] = narrow(update(s.p, s.g, chunk.k, i, n));
     }
 }
 

@@ -5,7 +5,7 @@ import warnings
 from heapq import heappop, heappush
 from typing import Any
 
-from gpugrad._state import anomaly, complex_gradients, state, switch
+from gpugrad._state import anomaly, complex_gradients, listening, state, switch
 from gpugrad._tensor import Tensor, wrap
 from gpugrad.autograd import conjugate
 from gpugrad.autograd.graph import GradientEdge
@@ -29,6 +29,7 @@ def run(roots: Any, graph: bool, keep: bool, execute: Any, captures: Any) -> Non
     pop: Any = pending.pop
     around: Any = conjugate.run if complex_gradients[0] else None   # instead of a node's own run
     watch = anomaly[0]
+    quietly = not graph and listening[0] is None     # else deliver() adds, which may be heard
     if watch is not None:
         pop, around = watch.popping(pop), watch.run
     for edge, g in roots:
@@ -59,7 +60,7 @@ def run(roots: Any, graph: bool, keep: bool, execute: Any, captures: Any) -> Non
         out = node.run(o, g, edges) if around is None else around(node, o, g, edges)
         if not keep:
             node.release()
-        mine = not (graph or node.foreign)
+        mine = not graph and not node.foreign
         if node.hooks is not None and node.hooks.post:
             out, mine = post_hooks(node, out, g, graph), False
             if watch is not None:
@@ -68,11 +69,18 @@ def run(roots: Any, graph: bool, keep: bool, execute: Any, captures: Any) -> Non
         for e, r in zip(edges, out):
             if e is None or r is None:
                 continue
-            new = mine and is_new(r, g, alone, be)
+            new = mine and (alone if r is g else r.base is None or is_new(r, g, alone, be))
             target = e[0]
-            if target.n_out == 1 and get(target.key) is None:
-                pending[target.key] = [target, r, new]
-                heappush(heap, target.key)
+            if target.n_out > 1:
+                deliver(e, r, new, graph, heap, pending)
+                continue
+            key = target.key
+            slot = get(key)
+            if slot is None:
+                pending[key] = [target, r, new]
+                heappush(heap, key)
+            elif slot[2] and quietly:
+                slot[1] += r
             else:
                 deliver(e, r, new, graph, heap, pending)
         g = out = r = None
@@ -114,15 +122,16 @@ def deliver(edge: Any, g: Any, owned: bool, graph: bool, heap: list[int], pendin
 
 def accumulate(node: AccumulateGrad, g: Any, owned: bool, graph: bool) -> None:
     """A leaf's turn."""
-    x = node.variable
+    x = node.leaf()
     if node.hooks is not None or x._hooks:
         g, owned = pre_hooks(node, tensor_hooks(node, g, graph), graph), False
     if g is None or x._edge is None:            # its requires_grad was switched off meanwhile
         return
     node.add(g, owned, graph)
-    for hook in list((x._post or {}).values()):
-        if hook(x) is not None:
-            raise RuntimeError("Tensor post accumulate grad hooks should return None.")
+    if x._post:
+        for hook in list(x._post.values()):
+            if hook(x) is not None:
+                raise RuntimeError("Tensor post accumulate grad hooks should return None.")
     if node.hooks is not None:
         post_hooks(node, (), g, graph)
 
@@ -258,7 +267,7 @@ def start(outputs: Any, gradients: Any, graph: bool) -> list[Any]:
             if t._a.dtype.kind not in FLOATING:
                 raise RuntimeError("grad can be implicitly created only for real scalar outputs "
                                    f"but got {t.dtype}")
-            g = wrap(t._be.xp.ones(t._a.shape, t._a.dtype), t._be)
+            g = wrap(one_like(t._a, t._be), t._be)
         elif g._a.shape != t._a.shape:
             raise RuntimeError(f"Mismatch in shape: grad_output[{i}] has a shape of "
                                f"{g.shape} and output[{i}] has a shape of {t.shape}.")
@@ -276,6 +285,13 @@ def start(outputs: Any, gradients: Any, graph: bool) -> list[Any]:
     if len(gradients) != len(outputs):
         raise RuntimeError(f"got {len(outputs)} tensors and {len(gradients)} gradients")
     return roots
+
+
+def one_like(a: Any, be: Any) -> Any:
+    """New memory of one element, which is 1, in the shape of a."""
+    if a.ndim:
+        return be.xp.ones(a.shape, a.dtype)
+    return be.copy(be.number[1, a.dtype])       # a third of the time of ones
 
 
 class Sweep:
@@ -307,8 +323,10 @@ class Sweep:
 
 
 def execute(roots: Any, graph: bool, keep: bool, only: Any = None, captures: Any = None) -> None:
-    was = switch(graph, state.inference)
-    outer, state.sweep = state.sweep, Sweep(roots, only, captures)
+    own = state.__dict__                        # this thread's
+    was = switch(graph, own["inference"])
+    outer = own.get("sweep")
+    own["sweep"] = Sweep(roots, only, captures)
     try:
         run(roots, graph, keep, only, captures)
     except Exception:
@@ -316,12 +334,13 @@ def execute(roots: Any, graph: bool, keep: bool, only: Any = None, captures: Any
             anomaly[0].failed()
         raise
     finally:
-        state.sweep = outer
+        own["sweep"] = outer
         switch(*was)
 
 
 def _listed(x: Any) -> list[Any]:
-    return list(x) if isinstance(x, tuple | list) and not isinstance(x, GradientEdge) else [x]
+    return list(x) if type(x) is not Tensor and isinstance(x, tuple | list) and \
+        not isinstance(x, GradientEdge) else [x]
 
 
 def _places(inputs: list[Any], function: str) -> list[tuple[Node, int]]:

@@ -91,7 +91,7 @@ def nary(spec: Spec) -> Any:
             if t._edge is not None:
                 live = True
         results = impl[be.index](be, *arrays, **kw)
-        outs = [wrap(results, be)] if n_out == 1 else [wrap(a, be) for a in results]
+        outs = (wrap(results, be),) if n_out == 1 else tuple([wrap(a, be) for a in results])
         if off[0]:
             live = live and state.recording
             if live and Node_ is not None and (state.saving is not None or anomaly[0] is not None):
@@ -100,15 +100,18 @@ def nary(spec: Spec) -> Any:
                                        [t._ver for t in outs], kw)
                     for k in range(n_diff):
                         outs[k]._edge = (node, k)
-                return outs[0] if n_out == 1 else tuple(outs)
+                return outs[0] if n_out == 1 else outs
         if live and Node_ is not None:
             for _ in range(n - len(ts)):                     # inputs that were left out
                 ts.append(NOTHING)
                 arrays.append(None)
             edges: list[Any] = []
             for i in diff:
-                e = ts[i]._edge
-                edges.append(leaf_edge(ts[i]) if e is LEAF else e)
+                x = ts[i]
+                e = x._edge
+                if e is LEAF:
+                    e = (x._acc, 0, x) if x._turn == turn[0] else leaf_edge(x)
+                edges.append(e)
             mask = tuple([e is not None for e in edges])
             if True in mask:
                 node = Node_()
@@ -120,10 +123,15 @@ def nary(spec: Spec) -> Any:
                 save = savers.get(mask)
                 if save is None:
                     save = savers[mask] = spec.make_saver(mask)
+                if n_out == 1:
+                    t = outs[0]
+                    save(node, *ts, *arrays, t._a, t._ver, kw)
+                    t._edge = (node, 0)
+                    return t
                 save(node, *ts, *arrays, *[t._a for t in outs], *[t._ver for t in outs], kw)
                 for k in range(n_diff):
                     outs[k]._edge = (node, k)
-        return outs[0] if n_out == 1 else tuple(outs)
+        return outs[0] if n_out == 1 else outs
     return entry
 
 

@@ -205,7 +205,7 @@ def easy_operand(x: Any, y: Any, spec: Spec) -> Any:
     if not isinstance(y, Tensor) or y._be is not be or (recording and y._edge is not None):
         return None
     ya = y._a
-    return ya if ya.dtype is xa.dtype and ya.shape == xa.shape else None
+    return ya if ya.dtype is xa.dtype and (ya.shape == xa.shape or not ya.ndim) else None
 
 
 def make_inplace(spec: Spec) -> Any:

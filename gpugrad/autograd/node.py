@@ -128,9 +128,9 @@ class AccumulateGrad(Node):
 
     def add(self, g: Any, owned: bool, graph: bool) -> None:
         """g is an array, or a Tensor when ``graph``; owned: nobody else holds the array."""
-        x = self.variable
+        x = self.leaf()
         with _adding:                           # other threads may have graphs with the same leaf
-            have = x.grad
+            have = getattr(x, "_grad", None)
             if graph:
                 x._grad = g.clone() if have is None else have + g
             elif have is None:
@@ -138,7 +138,8 @@ class AccumulateGrad(Node):
             else:
                 check_memory(have)
                 bump(have)
-                self.be.xp.add(have._a, g, out=have._a)
+                sum_of = have._a
+                self.be.xp.add(sum_of, g, sum_of)
 
     def fits(self, g: Any) -> bool:
         """Does g lie in memory as the leaf does?"""

@@ -395,7 +395,25 @@ class Spec:
         rules, unpack, grads, plan = self.rules, self.unpack, self.grads, self.plan
         spread = self.n_out is not None and self.n_diff > 1
         promote = self.promote
+        picked = [] if grads else [(rule, picker(at)) for rule, at in rules]
 
+        def run(node: Any, o: Any, g: Any, edges: Any) -> Any:
+            saved = unpack(node) if o is tensors else unchanged(node)
+            fit = node.fit
+            if spread:
+                return [None if e is None else rule(o, *g, *pick(saved))
+                        for e, (rule, pick) in zip(edges, picked)]
+            if fit is None:
+                return [None if e is None else rule(o, g, *pick(saved))
+                        for e, (rule, pick) in zip(edges, picked)]
+            if promote:
+                saved = [o.to(v, dtype=g_dtype(g)) if kind == IN and v is not None
+                         and g_dtype(v) != g_dtype(g) else v
+                         for v, (kind, _, _) in zip(saved, plan)]
+            return [None if e is None else fit_to(o, rule(o, g, *pick(saved)), want)
+                    for e, (rule, pick), want in zip(edges, picked, fit)]
+
+        general = run
         if grads:
             at = self.grads_at
 
@@ -408,24 +426,23 @@ class Spec:
 
             def run(node: Any, o: Any, g: Any, edges: Any) -> Any:
                 return (rule(o, g, *(unpack(node) if o is tensors else unchanged(node))),)
-        else:
-            picked = [(rule, picker(at)) for rule, at in rules]
+        elif len(rules) == 2 and not spread and not self.variadic:
+            one, two = (rule for rule, _ in rules)
+            if not self.plan:                           # sums
 
-            def run(node: Any, o: Any, g: Any, edges: Any) -> Any:
-                saved = unpack(node) if o is tensors else unchanged(node)
-                fit = node.fit
-                if spread:
-                    return [None if e is None else rule(o, *g, *pick(saved))
-                            for e, (rule, pick) in zip(edges, picked)]
-                if fit is None:
-                    return [None if e is None else rule(o, g, *pick(saved))
-                            for e, (rule, pick) in zip(edges, picked)]
-                if promote:
-                    saved = [o.to(v, dtype=g_dtype(g)) if kind == IN and v is not None
-                             and g_dtype(v) != g_dtype(g) else v
-                             for v, (kind, _, _) in zip(saved, plan)]
-                return [None if e is None else fit_to(o, rule(o, g, *pick(saved)), want)
-                        for e, (rule, pick), want in zip(edges, picked, fit)]
+                def run(node: Any, o: Any, g: Any, edges: Any) -> Any:
+                    if node.fit is not None:
+                        return general(node, o, g, edges)
+                    e, f = edges
+                    return None if e is None else one(o, g), None if f is None else two(o, g)
+            elif self.saves_crosswise():                # products
+
+                def run(node: Any, o: Any, g: Any, edges: Any) -> Any:
+                    if node.fit is not None:
+                        return general(node, o, g, edges)
+                    x, y = unpack(node) if o is tensors else unchanged(node)
+                    e, f = edges
+                    return None if e is None else one(o, g, x), None if f is None else two(o, g, y)
         # with one result the engine has no list of gradients
         if self.n_out is None:
             return lambda node, o, g, edges: run(node, o, [g] if node.n_out == 1 else g, edges)
@@ -453,6 +470,8 @@ def unchanged(node: Any) -> Any:
     """The saved values; raises if they are gone, or were changed in place."""
     guard = node.guard
     if guard:
+        if len(guard) == 3 and guard[0][0] == guard[1]:             # one array, most often
+            return node.saved
         each = iter(guard)
         for cell, version in zip(each, each):
             if cell[0] != version:

@@ -10,6 +10,11 @@ from gpugrad.backend import columns, error_function
 from gpugrad.device import device as Device
 from gpugrad.dtypes import HALF, OF
 
+MANY = 2000         # elements from which on a call of the compiled helper is the faster
+# Between so many multiplications, threads of BLAS get in each other's way, and in that of the
+# helper's. Larger products are better off with BLAS.
+SHARED, ALONE = 1 << 18, 1 << 27
+
 
 def one_object(dtype: Any) -> Any:
     """The object that arrays here have for a dtype: ops compare dtypes by identity, and a pickled
@@ -173,7 +178,8 @@ class Backend:
         """broadcast_to, ten times faster for the 0-dim gradients of losses."""
         if x.ndim:
             return self.xp.broadcast_to(x, shape)
-        out = np.ndarray(shape, x.dtype, np.asarray(x), 0, (0,) * len(shape))
+        out = np.ndarray(shape, x.dtype, x if type(x) is np.ndarray else np.asarray(x), 0,
+                         (0,) * len(shape))
         out.flags.writeable = False
         return out
 
@@ -205,8 +211,16 @@ class Backend:
             out[...] = r
             return out
         if a.ndim == b.ndim == 2:
-            return np.dot(a, b, out) if out is not None else np.dot(a, b)
+            if out is None:
+                if SHARED < a.size * b.shape[1] < ALONE:
+                    out = self.product(a, b)
+                return a.dot(b) if out is None else out         # np.dot asks Python first
+            return np.dot(a, b, out)
         return np.matmul(a, b, out) if out is not None else np.matmul(a, b)
+
+    def product(self, a: Any, b: Any) -> Any:
+        """a @ b of two matrices by the compiled helper, or None."""
+        return None
 
     def in_float32(self, op: Any, *arrays: Any, **constants: Any) -> Any:
         """An op's forward of arrays of 16 bits, computed in float32 and rounded once.
@@ -260,6 +274,14 @@ class Backend:
 
     def launch(self, file: str, name: str, grid: Any, block: Any, args: Any, dtype: Any) -> None:
         raise NotImplementedError(f"the {self.name} device runs no CUDA kernels ({file}.{name})")
+
+    def helped(self, name: str, *arrays: Any, numbers: Any = ()) -> Any:
+        """What a kernel of the CPU's compiled helper makes of each element, or NotImplemented."""
+        return NotImplemented
+
+    def total(self, x: Any, dim: Any) -> Any:
+        """The sum of float32 over the first or the last dims as one dim, or None."""
+        return None
 
     def map(self, file: str, name: str, *arrays: Any, numbers: Any = ()) -> Any:
         raise NotImplementedError(f"the {self.name} device runs no CUDA kernels ({file}.{name})")

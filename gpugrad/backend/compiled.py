@@ -17,6 +17,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import functools
+import math
 import os
 import re
 import shlex
@@ -28,6 +29,7 @@ from typing import Any
 
 import numpy as np
 
+from gpugrad.backend import threads
 from gpugrad.backend.kernels import folder
 
 _FLAGS = ["-std=gnu11", "-O3", "-fPIC", "-fno-math-errno", "-fno-trapping-math",
@@ -35,8 +37,11 @@ _FLAGS = ["-std=gnu11", "-O3", "-fPIC", "-fno-math-errno", "-fno-trapping-math",
 # The compiler's choice would be half of what the processor has.
 _NATIVE = [["-march=native", "-mprefer-vector-width=512"], ["-march=native"], ["-mcpu=native"], []]
 _KERNEL = re.compile(r"^KERNEL (\w+)\(([^)]*)\)", re.M)
-_TYPES = {"Array *": ctypes.py_object, "intptr_t ": ctypes.c_ssize_t, "int ": ctypes.c_int,
-          "real ": ctypes.c_float, "double ": ctypes.c_double}
+_TYPES = {"Array *": ctypes.py_object, "List *": ctypes.py_object, "intptr_t ": ctypes.c_ssize_t,
+          "int ": ctypes.c_int, "real ": ctypes.c_float, "double ": ctypes.c_double}
+
+FLOAT = np.dtype(np.float32)
+ABSENT = np.empty(0, FLOAT)     # what kernels get for an array that there isn't
 
 _making = threading.Lock()
 _found: list[Any] = []          # the library, or None, once it is known
@@ -48,15 +53,93 @@ def library() -> Any:
     return _found[0] if _found else _find()
 
 
+def for_floats(first: Any, *arrays: Any) -> Any:
+    """library(), if ``first`` has elements and all, None aside, are float32; else None.
+
+    NumPy's scalars, which rules may pass for 0-dim arrays, aren't what kernels can read.
+    """
+    if first.dtype != FLOAT or not first.size or type(first) is not np.ndarray:
+        return None
+    for a in arrays:
+        if a is not None and (a.dtype != FLOAT or type(a) is not np.ndarray):
+            return None
+    return library()
+
+
+def dense(a: Any) -> Any:
+    """a in C order, as kernels read it; ABSENT for None."""
+    return ABSENT if a is None else a if a.flags.c_contiguous else np.ascontiguousarray(a)
+
+
+def each(name: str, *arrays: Any, numbers: tuple[Any, ...] = ()) -> Any:
+    """A kernel of activation.c on arrays of one shape: a new array in the last one's memory order.
+
+    NotImplemented without the helper, and for arrays that aren't float32.
+    """
+    c = for_floats(*arrays)
+    if c is None:
+        return NotImplemented
+    out = np.empty_like(arrays[-1])
+    getattr(c, name)(*[like(a, out) for a in arrays], *numbers, out)
+    return out
+
+
+def total(x: Any, dim: Any) -> Any:
+    """The sum over a tuple of dims, or all for None, as one dim; None if it isn't for the helper:
+    the dims must be the first or the last ones."""
+    n, shape = x.ndim, x.shape
+    first = 0 if dim is None else n - len(dim)
+    rows = dim is None or dim == tuple(range(first, n))
+    if not (x.flags.c_contiguous and (rows or dim == tuple(range(len(dim))))):
+        return None
+    kept = shape[:first] if rows else shape[len(dim):]
+    c = for_floats(x)
+    if c is None:
+        return None
+    out = np.empty(math.prod(kept), FLOAT)
+    if rows:
+        c.row_sums(x, np.empty(x.size // 16384 + out.size, FLOAT), out)
+    else:
+        c.column_sums(x, out)
+    return out
+
+
+def like(a: Any, out: Any) -> Any:
+    """a laid out as ``out`` is, which is dense and of its shape or a greater one."""
+    if a.strides == out.strides and a.shape == out.shape:
+        return a
+    copy = np.empty_like(out)
+    copy[...] = a
+    return copy
+
+
 def _find() -> Any:
     with _making:
         if not _found:
             try:
                 made = _load(_build())
+                made.set_threads(threads.get())  # type: ignore[attr-defined]
             except _Missing as error:
                 made, why_not[0] = None, str(error)
             _found.append(made)
     return _found[0]
+
+
+def set_threads(n: int) -> None:
+    """Let the kernels use n threads; nothing is compiled for that."""
+    with _making:
+        if _found and _found[0] is not None:
+            _found[0].set_threads(n)
+
+
+def _in_child() -> None:
+    """After a fork: the lock may be one that a thread of the parent held."""
+    global _making
+    _making = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_in_child)
 
 
 class _Missing(Exception):
@@ -105,9 +188,11 @@ def _build() -> str:
         raise _Missing("there is no C compiler on the PATH: install gcc or clang, or name one "
                        "in CC")
     sources = sorted((folder() / "cpu").glob("*.[ch]"))
-    version = subprocess.run([*command, "--version"], capture_output=True, text=True).stdout
-    h = hashlib.sha256("\0".join([*command, version, _processor(), str(object.__basicsize__),
-                                  *_FLAGS, *[p.read_text() for p in sources]]).encode())
+    made_by = os.stat(command[0])                   # asking it for its version takes milliseconds
+    h = hashlib.sha256("\0".join([
+        *command, str(made_by.st_size), str(made_by.st_mtime_ns), _processor(), *_FLAGS,
+        str(object.__basicsize__),
+        *[p.read_text() for p in [*sources, *sorted(folder().glob("*_steps.cuh"))]]]).encode())
     path = os.path.join(cache_folder(), h.hexdigest()[:24] + ".so")
     if os.path.exists(path):
         return path
@@ -165,10 +250,13 @@ def _type(parameter: str) -> Any:
 def _load(path: str) -> Library:
     try:
         made = Library(path)
-    except OSError as error:
+    except (OSError, AttributeError) as error:       # or the sources changed since it was built
         raise _Missing(f"{path} can't be loaded: {error}") from error
     a, found = np.zeros((2, 3), np.float32), np.zeros(1, np.int64)
     made.address(a, found)  # type: ignore[attr-defined]
     if found[0] != a.__array_interface__["data"][0]:
         raise _Missing("arrays of this NumPy lie in memory in another way than it knows")
+    made.listed([a, a + 1], found)  # type: ignore[attr-defined]
+    if found[0] != 1:
+        raise _Missing("lists of this Python lie in memory in another way than it knows")
     return made

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from gpugrad.backend.base import Backend
+from gpugrad.backend.base import MANY, Backend
 from gpugrad.backend.random import CPUGenerator
 from gpugrad.device import device
 from gpugrad.dtypes import FLOATING
@@ -37,6 +37,31 @@ class CPUBackend(Backend):
                 pass
         return a
 
+    def copy(self, a: Any) -> Any:
+        return a.copy() if type(a) is np.ndarray else super().copy(a)
+
+    def helped(self, name: str, *arrays: Any, numbers: Any = ()) -> Any:
+        from gpugrad.backend.compiled import each
+
+        return each(name, *arrays, numbers=numbers)
+
+    def product(self, a: Any, b: Any) -> Any:
+        from gpugrad.backend.compiled import FLOAT, for_floats
+
+        if a.shape[1] != b.shape[0] or min(len(a), len(b), b.shape[1]) < 8:
+            return None
+        c = for_floats(a, b)
+        if c is None:
+            return None
+        out = np.empty((len(a), b.shape[1]), FLOAT)
+        c.product(a, b, out)
+        return out
+
+    def total(self, x: Any, dim: Any) -> Any:
+        from gpugrad.backend.compiled import total
+
+        return total(x, dim)
+
     def keep(self, x: Any, mask: Any) -> Any:
         if x.dtype.kind not in FLOATING or mask.dtype.char != "?":
             return super().keep(x, mask)
@@ -45,6 +70,10 @@ class CPUBackend(Backend):
     def drop(self, x: Any, mask: Any) -> Any:
         if x.dtype.kind not in FLOATING or mask.dtype.char != "?":
             return super().drop(x, mask)
+        if x.size <= MANY and x.ndim and x.shape == mask.shape:   # then calls cost more than work
+            out = x.copy()
+            np.putmask(out, mask, self.zero[x.dtype])
+            return out
         return and_bits(x, np.subtract(mask.view(np.int8), 1, dtype=_BITS[x.dtype.itemsize]))
 
 

@@ -73,8 +73,10 @@ def sizes_of(sizes: tuple[Any, ...], name: str) -> tuple[int, ...]:
     """Sizes or dims given one by one, or as one sequence; ``name`` is the argument's."""
     if not sizes:
         raise TypeError(f'missing 1 required positional arguments: "{name}"')
-    if len(sizes) == 1 and isinstance(sizes[0], Sequence) and not isinstance(sizes[0], str):
-        sizes = tuple(sizes[0])
+    first = sizes[0]
+    if len(sizes) == 1 and type(first) is not int and (
+            type(first) is tuple or (isinstance(first, Sequence) and not isinstance(first, str))):
+        sizes = tuple(first)
     try:
         return tuple([n if type(n) is int else n.__index__() for n in sizes])
     except AttributeError:

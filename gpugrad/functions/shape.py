@@ -97,7 +97,10 @@ def view_as(input: Tensor, other: Tensor) -> Tensor:
 
 def reshape(input: Tensor, *sizes: Any, shape: Any = None) -> Tensor:
     """The same elements in another shape: a view where that is possible, else a copy."""
-    sizes = _resolve(input, sizes_of(_given(sizes, shape), "shape"))
+    return _reshaped(input, _resolve(input, sizes_of(_given(sizes, shape), "shape")))
+
+
+def _reshaped(input: Tensor, sizes: tuple[int, ...]) -> Tensor:
     be, a = input._be, input._a
     if be.is_contiguous(a) or _is_view_of(a.reshape(sizes), a, be):
         return T.view(input, shape=sizes)
@@ -120,7 +123,7 @@ def flatten(input: Tensor, start_dim: int = 0, end_dim: int = -1) -> Tensor:
         raise RuntimeError("flatten() has invalid args: start_dim cannot come after end_dim")
     if start == end:
         return input
-    return reshape(input, (*shape[:start], math.prod(shape[start:end + 1]), *shape[end + 1:]))
+    return _reshaped(input, (*shape[:start], math.prod(shape[start:end + 1]), *shape[end + 1:]))
 
 
 def unflatten(input: Tensor, dim: int, sizes: Sequence[int]) -> Tensor:

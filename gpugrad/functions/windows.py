@@ -7,7 +7,7 @@ from typing import Any
 from gpugrad._state import state
 from gpugrad._tensor import Tensor
 from gpugrad.dtypes import FLOATING, type_name
-from gpugrad.ops.pool import pooled_size
+from gpugrad.ops.pool_windows import pooled_size
 
 Shape = tuple[int, ...]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 from typing import Any
 
 from gpugrad._tensor import Tensor
+from gpugrad.autograd.rules import tensors as T
 from gpugrad.dtypes import finfo
 from gpugrad.optim.fused import refuse_capture
 from gpugrad.optim.optimizer import ParamsT
@@ -67,16 +68,25 @@ class Adafactor(WholeTensorOptimizer):
         t, lr = state["step"].item(), number(group["lr"])
         share, (least, smallest) = t ** group["beta2_decay"], group["eps"]
         least = finfo(p.dtype).eps if least is None else least
-        rate = (p.norm() / p.numel() ** 0.5).clamp(min=smallest) * min(lr, 1 / t ** 0.5)
+        rate = T.clamp_min(norm(p) / p.numel() ** 0.5, min=smallest) * min(lr, 1 / t ** 0.5)
         if group["weight_decay"]:
             p.mul_(1 - lr * group["weight_decay"])
+        square = g.square()
         if g.ndim > 1:
             rows, columns = state["row_var"], state["col_var"]
-            rows.lerp_(g.square().mean(-1, keepdim=True), share)
-            columns.lerp_(g.square().mean(-2, keepdim=True), share)
-            square = rows @ columns / rows.mean(-2, keepdim=True).clamp(min=least)
+            rows.lerp_(square.mean(-1, keepdim=True), share)
+            columns.lerp_(square.mean(-2, keepdim=True), share)
+            square = rows / T.clamp_min(rows.mean(-2, keepdim=True), min=least) @ columns
         else:
-            square = state["variance"].lerp_(g.square(), share)
-        u = g * square.clamp(min=least * least).rsqrt()
-        excess = (u.norm() / (u.numel() ** 0.5 * group["d"])).clamp(min=1.0)
+            square = state["variance"].lerp_(square, share)
+        u = g / T.clamp_min(square, min=least * least).sqrt()
+        excess = T.clamp_min(norm(u) / (u.numel() ** 0.5 * group["d"]), min=1.0)
         p.sub_(u * (rate / excess))
+
+
+def norm(x: Tensor) -> Tensor:
+    """The root of the sum of squares; of 16 bits their sum might not fit."""
+    if x.element_size() < 4:
+        return x.norm()
+    flat = x.reshape(-1)
+    return flat.dot(flat).sqrt()

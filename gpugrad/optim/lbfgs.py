@@ -131,11 +131,11 @@ class LBFGS(Optimizer):
         q = -grad
         for i in reversed(range(len(changes))):
             shares[i] = steps[i].dot(q) * weights[i]
-            q = q - changes[i] * shares[i]
-        r = q * state["H_diag"]
+            q.sub_(changes[i] * shares[i])
+        q.mul_(state["H_diag"])
         for i in range(len(changes)):
-            r = r + steps[i] * (shares[i] - changes[i].dot(r) * weights[i])
-        return r
+            q.add_(steps[i] * (shares[i] - changes[i].dot(q) * weights[i]))
+        return q
 
     def _remember(self, state: dict[str, Any], group: dict[str, Any], change: Tensor,
                   step: Tensor) -> None:

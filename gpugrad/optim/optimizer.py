@@ -23,15 +23,14 @@ from gpugrad.autograd.grad_mode import enable_grad
 from gpugrad.autograd.listening import update
 from gpugrad.autograd.transfer import to_backend
 from gpugrad.backend import cpu
-from gpugrad.dtypes import FLOATING, float32, get_default_dtype
-from gpugrad.optim import helped, recorded
+from gpugrad.dtypes import float32, get_default_dtype
+from gpugrad.optim import helped, in_stretches, recorded
 from gpugrad.optim.fused import counts_on_device, step_together
 from gpugrad.optim.options import (
     check_fused,
     check_hints,
     decay_of,
     number,
-    of_parts,
     split_names,
     typename,
 )
@@ -278,6 +277,7 @@ class Optimizer:
         if self.found_inf is not None and params and self.found_inf.item():
             return
         names = self._state_names(group)
+        stateless = not names and not self._counts_steps
         sets: dict[Any, list[list[Any]]] = {}    # with the same numbers
         for p in params:
             g: Any = p._grad
@@ -286,8 +286,8 @@ class Optimizer:
                 scale = to_backend(self.grad_scale, be)._a.reshape(())
                 g._a[...] = (g._a / scale).astype(g._a.dtype)
                 bump(g)
-            t, arrays = self._state_of(p, group, names)
-            scalars = self._advance(p, group, t)
+            t, arrays = (1, []) if stateless else self._state_of(p, group, names)
+            scalars = self._advance(p, group, t) if self._scalars else ()
             sets.setdefault((be, t, scalars), []).append([p._a, g._a, *arrays])
             bump(p)
         for (be, t, scalars), rows in sets.items():
@@ -296,33 +296,7 @@ class Optimizer:
                 rows = helped.step_together(self, group, values, rows)
             if rows:
                 with np.errstate(all="ignore"):  # infinities and NaN spread without a warning
-                    self._step_rows(be, group["maximize"], values, rows)
-
-    def _step_rows(self, be: Any, climb: bool, values: tuple[float | None, ...],
-                   rows: list[list[Any]]) -> None:
-        """Steps with the same numbers; a row: a parameter, its gradient and its state."""
-        numbers: dict[Any, list[Any]] = {}
-        for arrays in rows:
-            a = arrays[0]
-            n = numbers.get(a.dtype.char)
-            if n is None:
-                dtype = _work_dtype(a.dtype)
-                n = numbers[a.dtype.char] = [None if v is None else be.number[v, dtype]
-                                             for v in values]
-            if a.dtype.kind == "c":
-                arrays = [be.raw.view_as_real(x) for x in arrays]
-                a = arrays[0]
-            if not a.ndim:                       # NumPy turns 0-dim results into numbers
-                arrays = [x.reshape(1) for x in arrays]
-            chunk = be.chunk
-            if a.size <= chunk:
-                self._run(be, arrays, climb, n)
-            else:
-                arrays = _flattened(be, arrays)
-                length = len(arrays[0])
-                some = max(1, chunk * length // a.size)
-                for i in range(0, length, some):
-                    self._run(be, [x[i:i + some] for x in arrays], climb, n)
+                    in_stretches.step(self._update, be, group["maximize"], values, rows)
 
     def _advance(self, p: Tensor, group: dict[str, Any], t: float) -> tuple[float, ...]:
         """The scalars of a parameter's state as they were before step t; now they are advanced."""
@@ -386,32 +360,6 @@ class Optimizer:
         if value != 0:
             a[...] = complex(value, value) if a.dtype.kind == "c" else value
         return wrap(a, p._be)
-
-    def _run(self, be: Any, arrays: list[Any], climb: bool, n: list[Any]) -> None:
-        """The update of a stretch: of the parameter, its gradient and its state."""
-        p, g, *state = work = arrays
-        dtype = p.dtype
-        if dtype.itemsize == 2:
-            dtype = _work_dtype(dtype)
-            p, g, *state = work = [a.astype(dtype) for a in arrays]
-        xp, (decay, shrink, *n) = be.xp, n
-        # For a small array new memory, which the allocator has at hand, is the faster scratch.
-        small = p.size <= 4096
-        u = xp.empty_like(p) if small else be.workspace("optim u", p.shape, dtype)
-        if shrink is not None:
-            p *= shrink
-        if decay is not None or climb:
-            out = xp.empty_like(p) if small else be.workspace("optim g", p.shape, dtype)
-            if decay is None:
-                g = xp.negative(g, out=out)
-            else:
-                xp.multiply(p, decay, out=out)
-                g = (xp.subtract if climb else xp.add)(out, g, out=out)
-        self._update(xp, p, g, state, u, n)
-        if work is not arrays:
-            arrays[0][...] = p
-            for a, held in zip(arrays[2:], state):
-                a[...] = held
 
     # What gradient scalers and schedules of learning rates ask ------------------------------------
 
@@ -569,27 +517,6 @@ def register_optimizer_step_pre_hook(hook: Callable[..., Any]) -> RemovableHandl
 def register_optimizer_step_post_hook(hook: Callable[..., Any]) -> RemovableHandle:
     """Call ``hook(optimizer, args, kwargs)`` after each step of any optimizer."""
     return _global_post.register(hook)
-
-
-# Parts of a step ----------------------------------------------------------------------------------
-
-def _work_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
-    """The dtype of the arithmetic: float16 is updated in float32, complex numbers as two real ones.
-    """
-    if dtype.kind == "c":
-        return of_parts(dtype)
-    if dtype.kind not in FLOATING:
-        raise NotImplementedError("optimizers update floating-point and complex parameters, not "
-                                  f"{dtype.name}")
-    return float32.np if dtype.itemsize == 2 else dtype
-
-
-def _flattened(be: Any, arrays: list[Any]) -> list[Any]:
-    """Arrays of one shape as 1-D views, if all are dense in the same order; else as they are."""
-    strides = arrays[0].strides
-    order = sorted(range(len(strides)), key=lambda i: -strides[i])
-    turned = [a.transpose(order) for a in arrays]
-    return [a.reshape(-1) for a in turned] if all(map(be.is_contiguous, turned)) else arrays
 
 
 def _step_tensor(count: float) -> Tensor:

@@ -15,7 +15,19 @@ typedef struct {
     int ndim;
     intptr_t *shape;
     intptr_t *strides;                  // in bytes
+    void *base, *dtype;
+    int flags;
 } Array;
+
+// Of an array's flags.
+enum { IN_C_ORDER = 1, IN_FORTRAN_ORDER = 2, ALIGNED = 0x100, WRITEABLE = 0x400 };
+
+// A Python list.
+typedef struct {
+    char head[HEAD];
+    intptr_t n;
+    void **items;
+} List;
 
 typedef float real;                     // what all kernels here take
 
@@ -32,3 +44,5 @@ static inline intptr_t size(const Array *a) { return count(a, 0, a->ndim); }
 
 static inline intptr_t smaller(intptr_t a, intptr_t b) { return a < b ? a : b; }
 static inline intptr_t larger(intptr_t a, intptr_t b) { return a > b ? a : b; }
+// How many parts of a size n things fill.
+static inline intptr_t parts(intptr_t n, intptr_t size) { return (n + size - 1) / size; }
