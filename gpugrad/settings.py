@@ -1,37 +1,17 @@
 """Settings of the whole process: threads, determinism, denormal numbers, repeated warnings."""
 from __future__ import annotations
 
-import ctypes
-import functools
 import os
 import warnings
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import numpy as np
-
 from gpugrad import backend
 from gpugrad._tensor import Tensor
+from gpugrad.backend import compiled, threads
 from gpugrad.device import device as Device
 
 # Threads -----------------------------------------------------------------------------------------
-
-
-@functools.cache
-def _blas() -> tuple[Any, Any] | None:
-    """The (get, set) of the number of threads in NumPy's OpenBLAS; None if it has another BLAS."""
-    root = Path(np.__file__).parent
-    for path in (*root.parent.glob("numpy.libs/*openblas*"), *root.glob(".dylibs/*openblas*")):
-        try:
-            library = ctypes.CDLL(str(path))
-        except OSError:
-            continue
-        for name in ("scipy_openblas_{}_num_threads64_", "openblas_{}_num_threads64_",
-                     "scipy_openblas_{}_num_threads", "openblas_{}_num_threads"):
-            if hasattr(library, name.format("get")) and hasattr(library, name.format("set")):
-                return getattr(library, name.format("get")), getattr(library, name.format("set"))
-    return None
 
 
 def _check_threads(name: str, n: Any) -> None:
@@ -42,20 +22,18 @@ def _check_threads(name: str, n: Any) -> None:
 
 
 def get_num_threads() -> int:
-    """How many threads products of matrices use on the CPU; everything else uses one."""
-    blas = _blas()
-    return os.cpu_count() or 1 if blas is None else int(blas[0]())
+    """How many threads products of matrices and the compiled helper use on the CPU."""
+    return threads.get()
 
 
 def set_num_threads(num: int) -> None:
-    """Let products of matrices use so many threads on the CPU."""
+    """Let products of matrices and the compiled helper use so many threads on the CPU."""
     _check_threads("set_num_threads", num)
-    blas = _blas()
-    if blas is None:
-        warnings.warn("set_num_threads() has no effect, since NumPy's BLAS isn't its OpenBLAS: set "
-                      "OMP_NUM_THREADS before the program starts", stacklevel=2)
-    else:
-        blas[1](int(num))
+    compiled.set_threads(int(num))
+    if not threads.set(int(num)):
+        warnings.warn("set_num_threads() doesn't reach NumPy's BLAS, which isn't its OpenBLAS: "
+                      "install threadpoolctl, or set OMP_NUM_THREADS before the program starts",
+                      stacklevel=2)
 
 
 _interop: int | None = None

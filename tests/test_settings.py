@@ -1,20 +1,22 @@
 """Settings of the process, torch.cpu, and control flow as functions."""
 from __future__ import annotations
 
+import os
+import sys
 from typing import Any
 
 import pytest
 
 import gpugrad as torch
 from gpugrad import settings
+from gpugrad.backend import compiled, threads
 
 
 def test_threads() -> None:
     before = torch.get_num_threads()
     assert before >= 1
-    if settings._blas() is None:
-        with pytest.warns(UserWarning, match="has no effect"):
-            torch.set_num_threads(1)
+    if threads.blas() is None:
+        torch.set_num_threads(1)
     else:
         torch.set_num_threads(1)
         assert torch.get_num_threads() == 1
@@ -27,10 +29,17 @@ def test_threads() -> None:
 
 
 def test_another_blas(monkeypatch: Any) -> None:
-    monkeypatch.setattr(settings, "_blas", lambda: None)
+    monkeypatch.setattr(threads, "blas", lambda: None)
+    monkeypatch.setattr(threads, "_chosen", [])
+    monkeypatch.setitem(sys.modules, "threadpoolctl", None)
     with pytest.warns(UserWarning, match="OMP_NUM_THREADS"):
         torch.set_num_threads(2)
-    assert torch.get_num_threads() >= 1
+    assert torch.get_num_threads() == 2
+    monkeypatch.setattr(threads, "_chosen", [])
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    assert torch.get_num_threads() == 3 or "OPENBLAS_NUM_THREADS" in os.environ
+    monkeypatch.undo()
+    compiled.set_threads(threads.get())
 
 
 def test_interop_threads_are_set_once(monkeypatch: Any) -> None:

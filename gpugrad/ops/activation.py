@@ -6,6 +6,10 @@ import math
 import numpy as np
 
 from gpugrad.autograd.op import composite, op
+from gpugrad.backend.base import MANY
+from gpugrad.backend.compiled import each
+from gpugrad.backend.error_function import NEARLY, NORMAL, alike, gelu_slope
+from gpugrad.backend.error_function import gelu as gelu_of
 from gpugrad.dtypes import FLOATING, HALF, type_name
 
 
@@ -15,6 +19,8 @@ class sigmoid:
     def forward(be, x):
         if x.dtype in HALF:
             return be.in_float32(sigmoid, x)
+        if x.size > MANY and (y := be.helped("logistic", x)) is not NotImplemented:
+            return y
         half = be.number[0.5, x.dtype]
         y = be.asarray(be.xp.multiply(x, half))
         be.xp.tanh(y, out=y)
@@ -33,7 +39,12 @@ class sigmoid_backward:
     def forward(be, g, y):
         if g.dtype in HALF:
             return be.in_float32(sigmoid_backward, g, y)
-        return g * y * (be.number[1, y.dtype] - y)
+        if y.size > MANY and (out := be.helped("sigmoid_backward", g, y)) is not NotImplemented:
+            return out
+        out = be.asarray(be.number[1, y.dtype] - y)
+        out *= y
+        out *= g
+        return out
     def cuda(be, g, y):
         return be.map("activation", "sigmoid_backward", g, y)
     def grad_g(o, gg, y):
@@ -51,6 +62,8 @@ class silu:
         y = sigmoid.spec.forward(be, x)
         y *= x
         return y
+    def cpu(be, x):
+        return each("silu", x)
     def cuda(be, x):
         return be.map("activation", "silu", x)
     def grad_x(o, g, x):
@@ -70,6 +83,8 @@ class silu_backward:
         slope *= s
         slope *= g
         return slope
+    def cpu(be, g, x):
+        return each("silu_backward", g, x)
     def cuda(be, g, x):
         return be.map("activation", "silu_backward", g, x)
     def grad_g(o, gg, x):
@@ -261,6 +276,10 @@ class gelu:
         if x.dtype in HALF:
             return be.in_float32(gelu, x, approximate=approximate)
         return x * be.raw.normal_cdf(x, approximate)
+    def cpu(be, x, *, approximate="none"):
+        name, c = ("gelu", NORMAL) if approximate == "none" else ("gelu_tanh", NEARLY)
+        out = each(name, x, numbers=(c,))
+        return gelu_of(x, c) if out is NotImplemented and alike(x) else out
     def cuda(be, x, *, approximate="none"):
         return be.map("activation", "gelu" if approximate == "none" else "gelu_tanh", x)
     def grad_x(o, g, x, approximate):
@@ -278,6 +297,11 @@ class gelu_backward:
         slope += cdf
         slope *= g
         return slope
+    def cpu(be, g, x, *, approximate):
+        name, c = ("gelu_backward", NORMAL) if approximate == "none" else \
+            ("gelu_tanh_backward", NEARLY)
+        out = each(name, g, x, numbers=(c,))
+        return gelu_slope(g, x, c) if out is NotImplemented and alike(g, x) else out
     def cuda(be, g, x, *, approximate):
         return be.map("activation", "gelu_backward" if approximate == "none" else
                       "gelu_tanh_backward", g, x)

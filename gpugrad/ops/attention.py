@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from gpugrad.autograd.op import composite, op
+from gpugrad.backend.compiled import ABSENT, FLOAT, dense, for_floats
 from gpugrad.backend.kernels import acc
 from gpugrad.dtypes import wide
 from gpugrad.ops.norm import cast, cast_back, needed, parameter, total
@@ -29,7 +30,7 @@ class attention:
     """softmax(scale * q @ k.T, masked) @ v, and lse"""
     def forward(be, q, k, v, mask=None, *, causal, scale):
         sums = wide(q.dtype)
-        out, lse = be.empty((*q.shape[:3], v.shape[3]), q.dtype), be.empty(q.shape[:3], sums)
+        out, lse = by_rows(be, (*q.shape[:3], v.shape[3]), q.dtype), be.empty(q.shape[:3], sums)
         hidden = Hidden(be, mask, q, k, causal, sums)
         qs, outs, logs = (by_group(a, k) for a in (q, out, lse))
         ks, vs = (by_group(a, k) for a in (k, v))
@@ -45,7 +46,15 @@ class attention:
             part.rows(logs)[...] = (top + be.xp.log(sum_))[..., 0]
         return out, lse
     def meta(be, q, k, v, mask=None, *, causal, scale):
-        return be.empty((*q.shape[:3], v.shape[3]), q.dtype), be.empty(q.shape[:3], wide(q.dtype))
+        return (by_rows(be, (*q.shape[:3], v.shape[3]), q.dtype),
+                be.empty(q.shape[:3], wide(q.dtype)))
+    def cpu(be, q, k, v, mask=None, *, causal, scale):
+        c = helper(q, k, v, mask)
+        if c is None:
+            return NotImplemented
+        out, lse = by_rows(be, (*q.shape[:3], v.shape[3]), FLOAT), np.empty(q.shape[:3], FLOAT)
+        c.attention(q, k, v, *whole_mask(mask, q, k), out, lse, scale, causal, kind_of(mask))
+        return out, lse
     def cuda(be, q, k, v, mask=None, *, causal, scale):
         if not fits(be, q, k, v, mask):
             return NotImplemented
@@ -77,8 +86,9 @@ class attention_backward:
     """The gradients of attention's result for q, k and v; out and lse are what it gave."""
     def forward(be, g, q, k, v, out, lse, mask=None, *, causal, scale):
         xp, sums = be.xp, wide(q.dtype)
-        gq = be.empty(q.shape, q.dtype)
-        gk, gv = xp.zeros(k.shape, sums), xp.zeros(v.shape, sums)
+        gq = by_rows(be, q.shape, q.dtype)
+        gk, gv = (by_rows(be, a.shape, sums) for a in (k, v))
+        gk[...] = gv[...] = 0
         hidden = Hidden(be, mask, q, k, causal, sums)
         qs, gs, outs, logs, gqs = (by_group(a, k) for a in (q, g, out, lse, gq))
         ks, vs, gks, gvs = (by_group(a, k) for a in (k, v, gk, gv))
@@ -100,7 +110,15 @@ class attention_backward:
             part.rows(gqs)[...] = y
         return gq, gk.astype(k.dtype, copy=False), gv.astype(v.dtype, copy=False)
     def meta(be, g, q, k, v, out, lse, mask=None, *, causal, scale):
-        return tuple([be.empty(a.shape, a.dtype) for a in (q, k, v)])
+        return tuple([by_rows(be, a.shape, a.dtype) for a in (q, k, v)])
+    def cpu(be, g, q, k, v, out, lse, mask=None, *, causal, scale):
+        c = helper(q, k, v, mask, g, out, lse)
+        if c is None:
+            return NotImplemented
+        found = tuple([by_rows(be, a.shape, FLOAT) for a in (q, k, v)])
+        c.attention_backward(g, q, k, v, out, dense(lse), *whole_mask(mask, q, k), *found, scale,
+                             causal, kind_of(mask))
+        return found
     def cuda(be, g, q, k, v, out, lse, mask=None, *, causal, scale):
         if not fits(be, q, k, v, mask) or g.dtype != q.dtype:
             return NotImplemented
@@ -179,6 +197,34 @@ def turn(o: Any, x: Any) -> Any:
 
 def turned(a: Any) -> Any:
     return a.swapaxes(-1, -2)
+
+
+def by_rows(be: Any, shape: Any, dtype: Any) -> Any:
+    """New memory for (b, h, l, e), ordered (b, l, h, e): users put the heads together again."""
+    n, h, length, e = shape
+    return be.empty((n, length, h, e), dtype).transpose(0, 2, 1, 3)
+
+
+# The compiled helper -----------------------------------------------------------------------------
+
+def helper(q: Any, k: Any, v: Any, mask: Any, *others: Any) -> Any:
+    """The compiled helper if it takes these: float32, no array empty. Of very long sequences it
+    would keep too much memory."""
+    if not (k.size and v.size and k.shape[2] <= 8192) or not (
+            mask is None or mask.dtype in (FLOAT, bool)):
+        return None
+    return for_floats(q, k, v, *others)
+
+
+def whole_mask(mask: Any, q: Any, k: Any) -> tuple[Any]:
+    """The mask with the four dims of the scores."""
+    if mask is None:
+        return ABSENT,
+    return np.broadcast_to(mask, (*q.shape[:3], k.shape[2])),
+
+
+def kind_of(mask: Any) -> int:
+    return 0 if mask is None else 1 if mask.dtype == bool else 2
 
 
 # Parts -------------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from gpugrad.autograd.op import op
+from gpugrad.backend.compiled import FLOAT, dense, for_floats
 from gpugrad.backend.kernels import acc
 from gpugrad.dtypes import wide
 from gpugrad.ops.channels import channel_moments, launch, plan
@@ -46,6 +47,18 @@ class batch_norm:
             xp.multiply(images[part], slope, out=result)
             result += shift
         return out.reshape(x.shape).astype(x.dtype, copy=False), mean, invstd
+    def cpu(be, x, weight=None, bias=None, mean=None, var=None, *, training=True, eps=1e-5):
+        c = for_floats(x, weight, bias, mean, var)
+        if c is None:
+            return NotImplemented
+        n, channels, inner = fold(x).shape
+        if training:
+            mean, r = pair(be, channels, FLOAT)
+        else:
+            mean, r = mean.copy(), 1 / np.sqrt(var + be.number[eps, FLOAT])
+        out = np.empty(x.shape, FLOAT)
+        c.batch_norm(dense(x), dense(weight), dense(bias), out, mean, r, n, inner, eps, training)
+        return out, mean, r
     def cuda(be, x, weight=None, bias=None, mean=None, var=None, *, training=True, eps=1e-5):
         if not be.kernels.take(x.dtype) or not x.size:
             return NotImplemented
@@ -109,6 +122,15 @@ class batch_norm_backward:
         own = x.dtype if weight is None else weight.dtype
         return (out.reshape(x.shape).astype(x.dtype, copy=False), gw.astype(own, copy=False),
                 gb.astype(own, copy=False))
+    def cpu(be, g, x, weight, mean, invstd, *, training):
+        c = for_floats(g, x, weight, mean, invstd)
+        if c is None:
+            return NotImplemented
+        n, channels, inner = fold(x).shape
+        out, (gw, gb) = np.empty(x.shape, FLOAT), pair(be, channels, FLOAT)
+        c.batch_norm_backward(dense(g), dense(x), dense(weight), dense(mean), dense(invstd), out,
+                              gw, gb, n, inner, training)
+        return out, gw, gb
     def cuda(be, g, x, weight, mean, invstd, *, training):
         if not be.kernels.take(x.dtype) or g.dtype != x.dtype or not x.size:
             return NotImplemented

@@ -12,17 +12,22 @@ memory, so on the CPU it is the fastest, save forward where few channels become 
 """
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
+
 from gpugrad.autograd.op import op
-from gpugrad.backend import columns
+from gpugrad.backend import columns, compiled
+from gpugrad.backend.compiled import FLOAT
 from gpugrad.dtypes import HALF
 from gpugrad.ops import depthwise
 from gpugrad.ops.bias import add_bias
 from gpugrad.ops.reduction import summed
 
 ONE = (1, 1)
+MANY = 1 << 18
 ZERO = (0, 0)
 
 
@@ -34,6 +39,20 @@ class convolution:
             out = forward(be, *in_float32(be, x, w, bias), stride, padding, dilation, groups)
             return out.astype(x.dtype)
         return forward(be, x, w, bias, stride, padding, dilation, groups)
+    def cpu(be, x, w, bias=None, *, stride, padding, dilation, groups):
+        c = compiled.for_floats(x, w, bias)
+        if c is None or not w.size or (w.size >= MANY and is_blas(x.shape, w, stride, padding)):
+            return NotImplemented
+        y = np.empty((len(x), len(w), *columns.out_hw(x.shape, w.shape[2:], stride, padding,
+                                                      dilation)), FLOAT)
+        arrays = compiled.dense(x), compiled.dense(w), compiled.dense(bias), how(
+            stride, padding, dilation, groups), y
+        if y.size:
+            if groups > 1 == w.shape[1]:
+                c.depthwise(*arrays)
+            else:
+                c.conv(*arrays, np.empty(w.size, FLOAT))
+        return y
     def cuda(be, x, w, bias=None, *, stride, padding, dilation, groups):
         if depthwise.is_depthwise(be, x.dtype, w.shape, groups):
             return depthwise.forward(be, x, w, bias, stride, padding, dilation)
@@ -57,6 +76,17 @@ class conv_grad_input:
             out = grad_input(be, *in_float32(be, g, w), x_shape, stride, padding, dilation, groups)
             return out.astype(g.dtype)
         return grad_input(be, g, w, x_shape, stride, padding, dilation, groups)
+    def cpu(be, g, w, *, x_shape, stride, padding, dilation, groups):
+        c, x = compiled.for_floats(g, w), np.empty(x_shape, FLOAT)
+        if c is None or not w.size or not x.size or (
+                w.size >= MANY and is_blas(x_shape, w, stride, padding)):
+            return NotImplemented
+        arrays = compiled.dense(g), compiled.dense(w), how(stride, padding, dilation, groups), x
+        if groups > 1 == w.shape[1]:
+            c.depthwise_grad_input(*arrays)
+        else:
+            c.conv_grad_input(*arrays, np.empty(w.size, FLOAT))
+        return x
     def cuda(be, g, w, *, x_shape, stride, padding, dilation, groups):
         if depthwise.is_depthwise(be, g.dtype, w.shape, groups):
             return depthwise.grad_input(be, g, w, x_shape, stride, padding, dilation)
@@ -77,6 +107,18 @@ class conv_grad_weight:
             out = grad_weight(be, *in_float32(be, g, x), w_shape, stride, padding, dilation, groups)
             return out.astype(g.dtype)
         return grad_weight(be, g, x, w_shape, stride, padding, dilation, groups)
+    def cpu(be, g, x, *, w_shape, stride, padding, dilation, groups):
+        c, w = compiled.for_floats(g, x), np.empty(w_shape, FLOAT)
+        few = len(w) <= 8 and g.size > 1 << 16   # channels: half a vector would stay empty
+        if c is None or not w.size or not x.size or few:
+            return NotImplemented
+        arrays = compiled.dense(g), compiled.dense(x), how(stride, padding, dilation, groups), w
+        if groups > 1 == w.shape[1]:
+            c.depthwise_grad_weight(*arrays)
+        else:                                    # channels of a group, rounded up to whole vectors
+            c.conv_grad_weight(*arrays, np.empty((w.size // len(w), groups, (
+                len(w) // groups + 15) // 16 * 16), FLOAT))
+        return w
     def cuda(be, g, x, *, w_shape, stride, padding, dilation, groups):
         if depthwise.is_depthwise(be, g.dtype, w_shape, groups):
             return depthwise.grad_weight(be, g, x, w_shape, stride, padding, dilation)
@@ -98,11 +140,23 @@ class channel_sum:
             return be.xp.sum(g, (0, 2, 3), be.xp.float32).astype(g.dtype)
         # faster than a sum over dims that don't lie side by side
         return be.xp.einsum("ncl->c", g.reshape(n, c, h * w))
+    def cpu(be, g):
+        c, out = compiled.for_floats(g), np.empty(g.shape[1], FLOAT)
+        if c is None:
+            return NotImplemented
+        c.channel_sum(compiled.dense(g), out)
+        return out
     def cuda(be, g):
         out = summed(be, g, (0, 2, 3), False)
         return be.xp.sum(g, (0, 2, 3)) if out is NotImplemented else out
     def grad_g(o, gg, g_shape):
         return o.expand(o.reshape(gg, (1, g_shape[1], 1, 1)), shape=g_shape)
+
+
+@functools.lru_cache(256)
+def how(stride: Any, padding: Any, dilation: Any, groups: int) -> Any:
+    """The numbers of a convolution as conv.c takes them."""
+    return np.array([*stride, *padding, *dilation, groups], np.int64)
 
 
 def in_float32(be: Any, *arrays: Any) -> list[Any]:
@@ -125,6 +179,11 @@ def by_group(a: Any, groups: int, size: int) -> Any:
 def is_plain(w_shape: Any, stride: Any, padding: Any) -> bool:
     """Is the image its own columns?"""
     return tuple(w_shape[2:]) == stride == ONE and padding == ZERO
+
+
+def is_blas(x_shape: Any, w: Any, stride: Any, padding: Any) -> bool:
+    """Is it a plain product by MANY weights, on so few pixels that BLAS does it best?"""
+    return bool(x_shape[2] * x_shape[3] < 128 and is_plain(w.shape, stride, padding))
 
 
 def is_small(w_shape: Any, size: int, groups: int) -> bool:

@@ -15,6 +15,7 @@ import numpy as np
 from gpugrad import dtypes
 from gpugrad.autograd.op import composite, op
 from gpugrad.autograd.rules import g_dtype
+from gpugrad.backend.compiled import FLOAT, dense, for_floats
 from gpugrad.backend.kernels import acc
 from gpugrad.ops.loss import (
     as_classes,
@@ -68,7 +69,28 @@ def entropy(be, x, target, weight=None, *, reduction, ignore_index, label_smooth
         be.xp.log(line_sum(be, y), out=log)
     own = x.reshape(-1)[positions(be, classes, x.shape)]
     losses = log_sum - (own.astype(wide, copy=False) - shift)
+    return finished(be, losses, log_sum, shift, even, x, classes, kept, weight, reduction,
+                    label_smoothing)
+
+
+def entropy_on_cpu(be, x, target, weight=None, *, reduction, ignore_index, label_smoothing):
+    c = for_floats(x, weight)
+    if c is None:
+        return NotImplemented
+    classes, kept = safe_classes(be, target, x.shape[1], ignore_index, True)
+    losses, log_sum, shift = [np.empty(target.shape, FLOAT) for _ in range(3)]
+    even = np.empty(target.shape, FLOAT) if label_smoothing else None
+    c.cross_entropy(dense(x), dense(classes), dense(weight), losses, log_sum, shift, dense(even),
+                    math.prod(x.shape[2:]))
+    return finished(be, losses, log_sum, shift, even, x, classes, kept, weight, reduction,
+                    label_smoothing)
+
+
+def finished(be, losses, log_sum, shift, even, x, classes, kept, weight, reduction,
+             label_smoothing):
+    """The results of cross entropy. even: for label smoothing, the sum of weights * (shift - x)."""
     if even is not None:
+        wide = losses.dtype
         losses *= be.number[1 - label_smoothing, wide]
         even += log_sum * total_weight(x, weight)
         even *= be.number[label_smoothing / x.shape[1], wide]
@@ -110,7 +132,7 @@ def entropy_slope(o, g0, g1, x, target, weight, result1, result2, result3, reduc
 @op("NllLossBackward0", outputs=4, diff=2)
 class cross_entropy_rows:
     """x is (n, c)."""
-    forward, cuda = entropy, entropy_on_gpu
+    forward, cpu, cuda = entropy, entropy_on_cpu, entropy_on_gpu
     grad_target = grad_weight = None
     grad_x = entropy_slope
 
@@ -118,7 +140,7 @@ class cross_entropy_rows:
 @op("NllLoss2DBackward0", outputs=4, diff=2)
 class cross_entropy_images:
     """x is (n, c, ...)."""
-    forward, cuda = entropy, entropy_on_gpu
+    forward, cpu, cuda = entropy, entropy_on_cpu, entropy_on_gpu
     grad_target = grad_weight = None
     grad_x = entropy_slope
 
@@ -126,7 +148,7 @@ class cross_entropy_images:
 @op("AddBackward0", outputs=4, diff=2)
 class smoothed_cross_entropy:
     """With label_smoothing PyTorch's last node is an addition."""
-    forward, cuda = entropy, entropy_on_gpu
+    forward, cpu, cuda = entropy, entropy_on_cpu, entropy_on_gpu
     grad_target = grad_weight = None
     grad_x = entropy_slope
 
@@ -138,17 +160,8 @@ class cross_entropy_backward:
                 label_smoothing):
         wide = dtypes.wide(x.dtype)
         classes, kept = safe_classes(be, target, x.shape[1], ignore_index, be.checks_classes)
-        own = g.astype(wide, copy=False)         # a number for all targets as long as it can be
-        if reduction == "mean":
-            own = own / total
-        if kept is not None:
-            own = be.keep(be.xp.broadcast_to(own, target.shape), kept)
-        if label_smoothing:
-            share = own * be.number[label_smoothing / x.shape[1], wide]
-            own = own * be.number[1 - label_smoothing, wide]
-        if weight is not None:
-            own = own * weight[classes]
-        every = own + share * total_weight(x, weight) if label_smoothing else own
+        every, own, share = portions(be, g.astype(wide, copy=False), total, reduction, kept, x,
+                                     classes, weight, label_smoothing)
         out = be.empty(x.shape, wide)
         for line, r, low, log, *scale in parts(be, x, shift, log_sum, every if every.ndim else None,
                                                out=out):
@@ -161,6 +174,21 @@ class cross_entropy_backward:
             out -= labels if weight is None else labels * across(weight, x.ndim)
         out.reshape(-1)[positions(be, classes, x.shape)] -= own
         return out.astype(x.dtype, copy=False)
+    def cpu(be, g, x, target, weight, log_sum, total, shift, *, reduction, ignore_index,
+            label_smoothing):
+        c = for_floats(x, g, weight, log_sum, total, shift)
+        if c is None:
+            return NotImplemented
+        classes, kept = safe_classes(be, target, x.shape[1], ignore_index, True)
+        found = portions(be, g, total, reduction, kept, x, classes, weight, label_smoothing)
+        every, own, share = [a if a is None else np.asarray(a) for a in found]
+        if every.ndim and share is not None and not share.ndim:
+            share = np.broadcast_to(share, every.shape)
+        out = np.empty(x.shape, FLOAT)
+        c.cross_entropy_backward(dense(x), dense(classes), dense(shift), dense(log_sum),
+                                 dense(every), dense(own), dense(share), dense(weight), out,
+                                 math.prod(x.shape[2:]))
+        return out
     def cuda(be, g, x, target, weight, log_sum, total, shift, *, reduction, ignore_index,
              label_smoothing):
         if not be.takes(x.dtype) or g.dtype != x.dtype:
@@ -212,6 +240,21 @@ class class_shares:
             weight = be.xp.ones(classes, dtype)
         even = weight.sum() * be.number[label_smoothing / classes, dtype]
         return be.keep(weight[at] * be.number[1 - label_smoothing, dtype] + even, kept)
+
+
+def portions(be: Any, g: Any, total: Any, reduction: str, kept: Any, x: Any, classes: Any,
+             weight: Any, label_smoothing: float) -> tuple[Any, Any, Any]:
+    """What of the gradient g the probabilities of each target's line get, its own label, and for
+    label smoothing all labels, before their weights: one number for all targets, if it can be."""
+    own, share = g / total if reduction == "mean" else g, None
+    if kept is not None:
+        own = be.keep(be.xp.broadcast_to(own, classes.shape), kept)
+    if label_smoothing:
+        share = own * be.number[label_smoothing / x.shape[1], g.dtype]
+        own = own * be.number[1 - label_smoothing, g.dtype]
+    if weight is not None:
+        own = own * weight[classes]
+    return own if share is None else own + share * total_weight(x, weight), own, share
 
 
 def parts(be: Any, x: Any, *lines: Any, out: Any = None) -> Any:

@@ -9,6 +9,7 @@ import numpy as np
 from gpugrad._tensor import Tensor, wrap
 from gpugrad.autograd.op import op
 from gpugrad.autograd.rules import tensors as T
+from gpugrad.backend.compiled import dense, for_floats
 from gpugrad.backend.kernels import acc
 from gpugrad.backend.random import PhiloxGenerator, below, philox_words
 from gpugrad.layouts import memory_order
@@ -20,6 +21,13 @@ class native_dropout:
     def forward(be, x, mask, *, scale):
         out = be.xp.multiply(x, mask)
         out *= be.number[scale, x.dtype]
+        return out
+    def cpu(be, x, mask, *, scale):
+        c = for_floats(x)
+        if c is None or mask.dtype != bool or mask.shape != x.shape:
+            return NotImplemented
+        out = be.empty(x.shape, x.dtype)
+        c.dropout(dense(x), np.ascontiguousarray(mask), out, scale)
         return out
     def cuda(be, x, mask, *, scale):
         if not be.takes(x.dtype) or mask.dtype != bool or mask.shape != x.shape:

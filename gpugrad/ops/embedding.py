@@ -3,10 +3,15 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+
 from gpugrad.autograd.op import op
 from gpugrad.autograd.rules import g_dtype
+from gpugrad.backend.compiled import dense, for_floats
 from gpugrad.dtypes import HALF
 from gpugrad.ops import places
+
+LONG = 256          # elements of a row from which on rows are added one by one
 
 
 @op("EmbeddingBackward0")
@@ -42,6 +47,24 @@ class embedding_dense_backward:
             g = g / be.raw.frequency(indices).astype(g.dtype)[..., None]
         out, rows = be.xp.zeros((num_weights, g.shape[-1]), g.dtype), g.reshape(-1, g.shape[-1])
         be.xp.add.at(out, indices.reshape(-1), rows)
+        if padding_idx >= 0:
+            out[padding_idx] = 0
+        return out
+    def cpu(be, g, indices, *, num_weights, padding_idx=-1, scale_grad_by_freq=False):
+        d, at = g.shape[-1], np.ascontiguousarray(indices, np.int64)
+        # as unsigned numbers negative indices are huge
+        if scale_grad_by_freq or g.dtype in HALF or not g.size or \
+                at.view(np.uint64).max() >= num_weights:
+            return NotImplemented
+        out, c = np.zeros((num_weights, d), g.dtype), for_floats(g)
+        if c is not None:
+            c.embedding_backward(dense(g), at, out)
+        elif d < LONG:                           # of single elements add.at is four times as fast
+            at = at.reshape(-1, 1) * d + np.arange(d)
+            np.add.at(out.reshape(-1), at.reshape(-1), g.reshape(-1))
+        else:
+            for row, i in zip(g.reshape(-1, d), at.reshape(-1).tolist()):
+                out[i] += row
         if padding_idx >= 0:
             out[padding_idx] = 0
         return out

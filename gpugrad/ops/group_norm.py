@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from gpugrad.autograd.op import op
+from gpugrad.backend.compiled import FLOAT, dense, for_floats
 from gpugrad.backend.kernels import acc
 from gpugrad.dtypes import wide
 from gpugrad.ops.batch_norm import channel_products, fold, pair
@@ -50,6 +51,14 @@ class group_norm:
             if bias is not None:
                 y += bias
         return out.reshape(x.shape).astype(x.dtype, copy=False), mean, r
+    def cpu(be, x, weight=None, bias=None, *, groups, eps=1e-5):
+        c = for_floats(x, weight, bias)
+        if c is None:
+            return NotImplemented
+        out, (mean, r) = np.empty(x.shape, FLOAT), pair(be, (len(x), groups), FLOAT)
+        c.norm_rows(dense(x), dense(weight), dense(bias), out, mean, r,
+                    split_shape(x.shape, groups)[3], groups, eps)
+        return out, mean, r
     def cuda(be, x, weight=None, bias=None, *, groups, eps=1e-5):
         if not be.kernels.take(x.dtype) or not x.size:
             return NotImplemented
@@ -105,6 +114,15 @@ class group_norm_backward:
         own = x.dtype if weight is None else weight.dtype
         gw, gb = (a.reshape(-1).astype(own, copy=False) for a in (gw, gb))
         return out.reshape(x.shape).astype(x.dtype, copy=False), gw, gb
+    def cpu(be, g, x, weight, mean, r, *, groups):
+        c = for_floats(g, x, weight, mean, r)
+        if c is None:
+            return NotImplemented
+        (n, channels), inner = x.shape[:2], split_shape(x.shape, groups)[3]
+        out, sums = np.empty(x.shape, FLOAT), np.empty((2, channels), FLOAT)
+        c.group_norm_backward(dense(g), dense(x), dense(weight), dense(mean), dense(r), out,
+                              np.empty((n, 2, channels), FLOAT), sums, inner, groups)
+        return out, sums[0], sums[1]
     def cuda(be, g, x, weight, mean, r, *, groups):
         if not be.kernels.take(x.dtype) or g.dtype != x.dtype or not x.size:
             return NotImplemented

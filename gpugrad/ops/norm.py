@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from gpugrad.autograd.op import op
+from gpugrad.backend.compiled import ABSENT, FLOAT, dense, for_floats
 from gpugrad.backend.kernels import acc, row_block
 from gpugrad.dtypes import HALF, wide
 from gpugrad.ops.channels import channel_sum
@@ -153,6 +154,23 @@ def by_teams(be: Any, name: str, g: Any, x: Any, weight: Any, statistics: Any, n
     return gx, total.reshape(results, *x.shape[x.ndim - ndim:])
 
 
+def block_sums(n: int, d: int, results: int) -> Any:
+    """Memory for the sums of the helper's blocks of rows, whose number depends on shapes alone."""
+    return np.empty((min(64, -(-n * d // 16384), n), results, d), FLOAT)
+
+
+def helped_slopes(g: Any, x: Any, weight: Any, mean: Any, r: Any, ndim: int) -> Any:
+    """The gradients of layer_norm, or without a mean of rms_norm, by the compiled helper."""
+    c = for_floats(g, x, weight, mean, r)
+    if c is None:
+        return NotImplemented
+    (n, d), inner = rows_of(x, ndim), x.shape[x.ndim - ndim:]
+    out, sums = np.empty(x.shape, FLOAT), np.empty((2, d), FLOAT)
+    c.layer_norm_backward(dense(g), dense(x), dense(weight), dense(mean), dense(r), out,
+                          block_sums(n, d, 2), sums)
+    return out, sums[0].reshape(inner), sums[1].reshape(inner)
+
+
 # Layer norm --------------------------------------------------------------------------------------
 
 @op("NativeLayerNormBackward0", outputs=3, diff=3)
@@ -183,6 +201,14 @@ class layer_norm:
         shape = lead + (1,) * ndim
         return (out.reshape(x.shape).astype(x.dtype, copy=False), mean.reshape(shape),
                 r.reshape(shape))
+    def cpu(be, x, weight=None, bias=None, *, ndim, eps=1e-5):
+        c = for_floats(x, weight, bias)
+        if c is None:
+            return NotImplemented
+        out, shape = np.empty(x.shape, FLOAT), x.shape[:x.ndim - ndim] + (1,) * ndim
+        mean, r = np.empty(shape, FLOAT), np.empty(shape, FLOAT)
+        c.norm_rows(dense(x), dense(weight), dense(bias), out, mean, r, 1, 1, eps)
+        return out, mean, r
     def cuda(be, x, weight=None, bias=None, *, ndim, eps=1e-5):
         if not takes_rows(be, ndim, x):
             return NotImplemented
@@ -229,6 +255,8 @@ class layer_norm_backward:
         own = x.dtype if weight is None else weight.dtype
         gw, gb = (a.reshape(inner).astype(own, copy=False) for a in (gw, gb))
         return out.reshape(x.shape).astype(x.dtype, copy=False), gw, gb
+    def cpu(be, g, x, weight, mean, r, *, ndim):
+        return helped_slopes(g, x, weight, mean, r, ndim)
     def cuda(be, g, x, weight, mean, r, *, ndim):
         if not takes_rows(be, ndim, x, g):
             return NotImplemented
@@ -267,6 +295,14 @@ class rms_norm:
             if factor is not None:
                 y *= factor
         return out.reshape(x.shape).astype(x.dtype, copy=False), r.reshape(lead + (1,) * ndim)
+    def cpu(be, x, weight=None, *, ndim, eps):
+        c = for_floats(x, weight)
+        if c is None:
+            return NotImplemented
+        out = np.empty(x.shape, FLOAT)
+        r = np.empty(x.shape[:x.ndim - ndim] + (1,) * ndim, FLOAT)
+        c.norm_rows(dense(x), dense(weight), ABSENT, out, ABSENT, r, 1, 1, eps)
+        return out, r
     def cuda(be, x, weight=None, *, ndim, eps):
         if not takes_rows(be, ndim, x):
             return NotImplemented
@@ -309,6 +345,9 @@ class rms_norm_backward:
         own = x.dtype if weight is None else weight.dtype
         return (out.reshape(x.shape).astype(x.dtype, copy=False),
                 gw.reshape(inner).astype(own, copy=False))
+    def cpu(be, g, x, weight, r, *, ndim):
+        found = helped_slopes(g, x, weight, None, r, ndim)
+        return found if found is NotImplemented else found[:2]
     def cuda(be, g, x, weight, r, *, ndim):
         if not takes_rows(be, ndim, x, g):
             return NotImplemented

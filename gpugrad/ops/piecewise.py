@@ -6,6 +6,7 @@ one; where its gradient is the incoming one and where 0 is PyTorch's choice too.
 from __future__ import annotations
 
 from gpugrad.autograd.op import op
+from gpugrad.backend.base import MANY
 from gpugrad.dtypes import FLOATING, HALF, type_name
 
 FEW = 1000                                       # elements, for which calls cost more than work
@@ -58,6 +59,9 @@ class threshold:
 class threshold_backward:
     """0 where y <= threshold, else g: the gradient passes where y is NaN."""
     def forward(be, g, y, *, threshold=0):
+        if y.size > MANY and (out := be.helped("threshold_backward", g, y, numbers=(threshold,))) \
+                is not NotImplemented:
+            return out
         return be.drop(g, be.xp.less_equal(y, be.number[threshold, y.dtype]))
     def cuda(be, g, y, *, threshold=0):
         return be.map("activation", "threshold_backward", g, y, numbers=(threshold,))

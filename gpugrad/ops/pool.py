@@ -6,54 +6,31 @@ one call for each kernel column and row; padding is left out rather than laid ou
 """
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from gpugrad._state import off, state
 from gpugrad.autograd.op import op
-from gpugrad.backend.columns import span
+from gpugrad.backend import compiled
+from gpugrad.backend.compiled import FLOAT
 from gpugrad.backend.kernels import windows
 from gpugrad.dtypes import FLOATING
 from gpugrad.dtypes import wide as wide_dtype
 from gpugrad.ops import places
-
-ONE = (1, 1)
-
-
-class Side(NamedTuple):
-    """How windows lie along the rows or the columns of an image.
-
-    taps has, for each kernel row or column, which of the ``out`` outputs have that element inside
-    the image, and where. whole has those places where all have, partial the other taps.
-    """
-    out: int
-    taps: list[tuple[slice, slice]]
-    whole: list[slice]
-    partial: list[tuple[slice, slice]]
-
-
-def pooled_size(size: int, k: int, s: int, p: int, d: int, ceil_mode: bool) -> int:
-    """How many windows fit along a dim; in ceil_mode the last may begin anywhere in the image."""
-    out = (size + 2 * p - d * (k - 1) - 1 + (s - 1 if ceil_mode else 0)) // s + 1
-    return out - 1 if ceil_mode and (out - 1) * s >= size + p else out
-
-
-@functools.lru_cache(256)
-def plan(h: int, w: int, kernel: Any, stride: Any, padding: Any, dilation: Any,
-         ceil_mode: bool) -> tuple[Side, Side]:
-    """Down the rows, and across the columns."""
-    sides = []
-    for size, k, s, p, d in zip((h, w), kernel, stride, padding, dilation):
-        out = pooled_size(size, k, s, p, d, ceil_mode)
-        taps = [span(i * d - p, size, s, out) for i in range(k)]
-        everything = slice(0, out)
-        sides.append(Side(out, taps, [there for mine, there in taps if mine == everything],
-                          [tap for tap in taps if tap[0] != everything]))
-    return sides[0], sides[1]
+from gpugrad.ops.pool_windows import (
+    ONE,
+    Side,
+    adaptive_windows,
+    divisors,
+    first_positions,
+    numbers,
+    plan,
+    regular,
+    spans,
+)
 
 
 def plane_parts(be: Any, planes: int, plane_bytes: int) -> Iterator[slice]:
@@ -83,6 +60,29 @@ def maxima(be: Any, name: str, x: Any, win: Any) -> Any:
     return y, at
 
 
+def compiled_maxima(x: Any, kernel: Any, stride: Any, padding: Any, dilation: Any,
+                    ceil_mode: bool, places: bool = True) -> Any:
+    """max_pool() by the compiled helper, the positions only if asked for; or NotImplemented."""
+    c = compiled.for_floats(x)
+    if c is None or not fits(x.shape):
+        return NotImplemented
+    down, across = plan(*x.shape[2:], kernel, stride, padding, dilation, ceil_mode)
+    y = np.empty((*x.shape[:2], down.out, across.out), FLOAT)
+    at = np.empty(y.shape if places else 0, np.int64)
+    c.max_pool(compiled.dense(x), numbers(kernel, stride, padding, dilation), y, at)
+    return y, at
+
+
+def compiled_scatter(g: Any, at: Any, shape: Any, in_planes: int) -> Any:
+    """Zeros of ``shape`` with g added at positions, by the compiled helper; or NotImplemented."""
+    c = compiled.for_floats(g)
+    if c is None or at.dtype != np.int64:
+        return NotImplemented
+    out = np.empty(shape, FLOAT)
+    c.put_back(compiled.dense(g), compiled.dense(at), out, in_planes)
+    return out
+
+
 def fits(shape: Any) -> bool:
     """Do 32 bits number the elements of a plane?"""
     return bool(shape[2] * shape[3] < 1 << 31)
@@ -98,6 +98,9 @@ class max_pool2d:
             values = max_values(be, x, kernel, stride, padding, dilation, ceil_mode)
             return values, be.empty((0,), np.int64)
         return max_pool(be, x, kernel, stride, padding, dilation, ceil_mode)
+    def cpu(be, x, *, kernel, stride, padding, dilation, ceil_mode):
+        return compiled_maxima(x, kernel, stride, padding, dilation, ceil_mode,
+                               not off[0] or state.recording)
     def meta(be, x, *, kernel, stride, padding, dilation, ceil_mode):
         down, across = plan(*x.shape[2:], kernel, stride, padding, dilation, ceil_mode)
         shape = (*x.shape[:2], down.out, across.out)
@@ -118,6 +121,11 @@ class max_pool2d_with_indices:
         values, at = max_pool(be, x, kernel, stride, padding, dilation, ceil_mode)
         at %= x.shape[2] * x.shape[3]
         return values, at
+    def cpu(be, x, *, kernel, stride, padding, dilation, ceil_mode):
+        out = compiled_maxima(x, kernel, stride, padding, dilation, ceil_mode)
+        if out is not NotImplemented:
+            np.remainder(out[1], x.shape[2] * x.shape[3], out=out[1])
+        return out
     def meta(be, x, **window):
         return max_pool2d.spec.meta(be, x, **window)
     def cuda(be, x, *, kernel, stride, padding, dilation, ceil_mode):
@@ -136,6 +144,8 @@ class max_pool2d_backward:
     def forward(be, g, at, *, x_shape, kernel, stride, padding, dilation):
         disjoint = all(d * (k - 1) < s for k, s, d in zip(kernel, stride, dilation))
         return scatter(be, g, at, x_shape, disjoint)
+    def cpu(be, g, at, *, x_shape, kernel, stride, padding, dilation):
+        return compiled_scatter(g, at, x_shape, 0)
     def meta(be, g, at, *, x_shape, kernel, stride, padding, dilation):
         return be.empty(x_shape, g.dtype)
     def cuda(be, g, at, *, x_shape, kernel, stride, padding, dilation):
@@ -170,6 +180,8 @@ class plane_scatter:
     """
     def forward(be, g, at, *, x_shape, lie=None):
         return scatter(be, g, in_planes(be, at, x_shape), x_shape, False)
+    def cpu(be, g, at, *, x_shape, lie=None):
+        return compiled_scatter(g, at, x_shape, 1)
     def meta(be, g, at, *, x_shape, lie=None):
         return be.empty(x_shape, g.dtype)
     def cuda(be, g, at, *, x_shape, lie=None):
@@ -271,16 +283,6 @@ def max_values(be: Any, x: Any, kernel: Any, stride: Any, padding: Any, dilation
     return values.reshape(n, c, down.out, across.out)
 
 
-@functools.lru_cache(16)
-def first_positions(planes: int, plane_size: int, w: int, out_hw: Any, stride: Any,
-                    padding: Any) -> Any:
-    """The position of each window's first element, be it in the padding, in a part of a batch."""
-    oh, ow = out_hw
-    rows = np.arange(oh) * (stride[0] * w) - padding[0] * w
-    corners = rows[:, None] + (np.arange(ow) * stride[1] - padding[1])
-    return corners + (np.arange(planes) * plane_size)[:, None, None]
-
-
 def reduce_windows(ufunc: Any, planes: Any, down: Side, across: Side, start: float, rows: Any,
                    out: Any) -> None:
     """Reduce the windows of planes (planes, h, w): into ``rows`` (planes, h, ow), then ``out``."""
@@ -349,7 +351,7 @@ class adaptive_max_pool2d:
         (n, c, h, w), xp = x.shape, be.xp
         if regular((h, w), output_size):
             kernel = h // output_size[0], w // output_size[1]
-            return max_pool2d_with_indices.spec.forward(
+            return max_pool2d_with_indices.spec.impl[be.index](
                 be, x, kernel=kernel, stride=kernel, padding=(0, 0), dilation=ONE, ceil_mode=False)
         values = be.empty((n, c, *output_size), x.dtype)
         at = be.empty(values.shape, np.int64)
@@ -378,6 +380,8 @@ class adaptive_max_pool2d_backward:
     """Zeros of x_shape with g added where the maxima were."""
     def forward(be, g, at, *, x_shape):
         return scatter(be, g, in_planes(be, at, x_shape), x_shape, False)
+    def cpu(be, g, at, *, x_shape):
+        return compiled_scatter(g, at, x_shape, 1)
     def meta(be, g, at, *, x_shape):
         return be.empty(x_shape, g.dtype)
     def cuda(be, g, at, *, x_shape):
@@ -399,6 +403,10 @@ class avg_pool2d:
                 divisor_override=None):
         return average(be, x, kernel, stride, padding, ceil_mode, count_include_pad,
                        divisor_override)
+    def cpu(be, x, *, kernel, stride, padding, ceil_mode=False, count_include_pad=True,
+            divisor_override=None):
+        return compiled_means("mean_pool", x, None, *x.shape[2:], kernel, stride, padding,
+                              ceil_mode, count_include_pad, divisor_override)
     def cuda(be, x, *, kernel, stride, padding, ceil_mode=False, count_include_pad=True,
              divisor_override=None):
         down, across = plan(*x.shape[2:], kernel, stride, padding, ONE, ceil_mode)
@@ -420,6 +428,10 @@ class avg_pool2d_backward:
                 divisor_override):
         return share_out(be, g, x_shape, kernel, stride, padding, ceil_mode, count_include_pad,
                          divisor_override)
+    def cpu(be, g, *, x_shape, kernel, stride, padding, ceil_mode, count_include_pad,
+            divisor_override):
+        return compiled_means("mean_pool_backward", g, x_shape, *x_shape[2:], kernel, stride,
+                              padding, ceil_mode, count_include_pad, divisor_override)
     def cuda(be, g, *, x_shape, kernel, stride, padding, ceil_mode, count_include_pad,
              divisor_override):
         win = windows(tuple(x_shape[2:]), g.shape[2:], kernel, stride, padding)
@@ -428,6 +440,19 @@ class avg_pool2d_backward:
     def grad_g(o, gg, kernel, stride, padding, ceil_mode, count_include_pad, divisor_override):
         return o.avg_pool2d(gg, kernel=kernel, stride=stride, padding=padding, ceil_mode=ceil_mode,
                             count_include_pad=count_include_pad, divisor_override=divisor_override)
+
+
+def compiled_means(name: str, a: Any, shape: Any, *how: Any) -> Any:
+    """Means, or their gradient of ``shape``, by the compiled helper; or NotImplemented. ``how`` is
+    what spans() takes."""
+    c = compiled.for_floats(a)
+    if c is None:
+        return NotImplemented
+    size, places, divisor = spans(*how)
+    out = np.empty((*a.shape[:2], *size) if shape is None else shape, FLOAT)
+    if out.size:
+        getattr(c, name)(compiled.dense(a), places, divisor, out)
+    return out
 
 
 def average(be: Any, x: Any, kernel: Any, stride: Any, padding: Any, ceil_mode: bool,
@@ -474,22 +499,6 @@ def place(g: Any, side: Side, axis: int, disjoint: bool, out: Any) -> None:
             target += g[before + (mine,)]
 
 
-@functools.lru_cache(64)
-def divisors(h: int, w: int, oh: int, ow: int, kernel: Any, stride: Any, padding: Any,
-             count_include_pad: bool, override: int | None) -> Any:
-    """How many elements each window has: (oh, ow), or () where all are alike."""
-    if override is not None:
-        return np.array(override)
-    counts = []
-    for size, out, k, s, p in zip((h, w), (oh, ow), kernel, stride, padding):
-        starts = np.arange(out) * s - p
-        stops = np.minimum(starts + k, size + p)
-        counts.append(stops - starts if count_include_pad else
-                      np.minimum(stops, size) - np.maximum(starts, 0))
-    n = np.outer(*counts)
-    return n[0, 0] if (n == n[0, 0]).all() else n
-
-
 @op("AdaptiveAvgPool2DBackward0")
 class adaptive_avg_pool2d:
     """The means of output_size windows that cover the image evenly; neighbours may share a row."""
@@ -506,6 +515,8 @@ class adaptive_avg_pool2d:
         for i, (start, stop) in enumerate(adaptive_windows(h, oh)):
             out[:, :, i] = rows[:, :, start:stop].mean(2)
         return out.astype(x.dtype, copy=False)
+    def cpu(be, x, *, output_size):
+        return compiled_means("mean_pool", x, None, *x.shape[2:], tuple(output_size))
     def cuda(be, x, *, output_size):
         return pooled(be, "adaptive_avg_pool2d", (x,), (*x.shape[:2], *output_size),
                       windows(x.shape[2:], tuple(output_size)))
@@ -528,17 +539,10 @@ class adaptive_avg_pool2d_backward:
         for j, (start, stop) in enumerate(adaptive_windows(w, ow)):
             out[..., start:stop] += rows[..., j:j + 1] / be.number[stop - start, wide]
         return out.astype(g.dtype, copy=False)
+    def cpu(be, g, *, x_shape):
+        return compiled_means("mean_pool_backward", g, x_shape, *x_shape[2:], g.shape[2:])
     def cuda(be, g, *, x_shape):
         return pooled(be, "adaptive_avg_pool2d_backward", (g,), x_shape,
                       windows(tuple(x_shape[2:]), g.shape[2:]))
     def grad_g(o, gg, g_shape):
         return o.adaptive_avg_pool2d(gg, output_size=tuple(g_shape[2:]))
-
-
-def regular(size: Any, out: Any) -> bool:
-    """Are all adaptive windows of one size, side by side?"""
-    return all(o and s % o == 0 for s, o in zip(size, out))
-
-
-def adaptive_windows(size: int, out: int) -> list[tuple[int, int]]:
-    return [(i * size // out, -((i + 1) * size // -out)) for i in range(out)]

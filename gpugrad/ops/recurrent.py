@@ -27,6 +27,7 @@ from gpugrad.autograd.engine import grad
 from gpugrad.autograd.grad_mode import enable_grad
 from gpugrad.autograd.op import composite, op
 from gpugrad.autograd.rules import tensors as T
+from gpugrad.backend.compiled import FLOAT, dense, for_floats
 from gpugrad.dtypes import wide
 from gpugrad.ops.bias import add_bias
 
@@ -40,6 +41,12 @@ def steps(sizes: tuple[int, ...], reverse: bool) -> list[tuple[int, int]]:
     """(its first row, how many rows) of each step, in the order that the layer takes them."""
     found = list(zip(itertools.accumulate(sizes, initial=0), sizes))
     return found[::-1] if reverse else found
+
+
+@functools.lru_cache(64)
+def step_table(sizes: tuple[int, ...], reverse: bool) -> Any:
+    """steps() as the compiled helper reads it."""
+    return np.array(steps(sizes, reverse), np.int64)
 
 
 @functools.lru_cache(64)
@@ -298,6 +305,21 @@ class lstm_layer:
             new *= z[:, 3 * width:]
             h[:n] = new
         return (*(narrowed(v, own) for v in (out, h, c)), gates, cells)
+    def cpu(be, input, w_ih, w_hh, b_ih=None, b_hh=None, h0=None, c0=None, *, sizes,
+            reverse=False):
+        helper = for_floats(input, w_ih, w_hh, b_ih, b_hh, h0, c0)
+        width, b = w_hh.shape[1], sizes[0]
+        if helper is None or width % 16 or not len(w_ih) == len(w_hh) == 4 * width:
+            return NotImplemented
+        gates = products(be, input, w_ih, b_ih, b_hh)
+        out, cells = (np.empty((len(gates), width), FLOAT) for _ in range(2))
+        # four rows at a time
+        h, c = np.zeros((-(-b // 4) * 4, width), FLOAT), state(be, c0, (b, width), FLOAT)
+        if h0 is not None:
+            h[:b] = h0
+        helper.lstm(gates, dense(w_hh), np.empty(w_hh.shape, FLOAT), h, c, out, cells,
+                    step_table(sizes, reverse), h0 is not None)
+        return out, h[:b], c, gates, cells
     def cuda(be, input, w_ih, w_hh, b_ih=None, b_hh=None, h0=None, c0=None, *, sizes,
              reverse=False):
         if not takes(be, input, w_ih, w_hh, b_ih, b_hh, h0, c0):
@@ -363,6 +385,18 @@ class lstm_layer_backward:
                 be.matmul(z.reshape(n, 4 * width), w, slope)
         gz = gz.reshape(len(gates), 4 * width)
         return narrowed(gz, own), asked(be, dh, h0, own), asked(be, dc, c0, own)
+    def cpu(be, g_out, g_h, g_c, input, w_ih, w_hh, b_ih=None, b_hh=None, h0=None, c0=None,
+            gates=None, cells=None, *, sizes, reverse=False):
+        helper = None if gates is None else for_floats(gates, cells, w_hh, g_out, g_h, g_c, c0)
+        width, b = w_hh.shape[1], sizes[0]
+        if helper is None or width % 16:
+            return NotImplemented
+        dh, dc = state(be, g_h, (b, width), FLOAT), state(be, g_c, (b, width), FLOAT)
+        gz = np.empty((len(gates) + 3, 4 * width), FLOAT)
+        gz[-3:] = 0
+        helper.lstm_backward(dense(gates), dense(cells), dense(c0), dense(g_out), dense(w_hh), dh,
+                             dc, gz, step_table(sizes, reverse), h0 is not None)
+        return gz[:-3], asked(be, dh, h0, FLOAT), asked(be, dc, c0, FLOAT)
     def cuda(be, g_out, g_h, g_c, input, w_ih, w_hh, b_ih=None, b_hh=None, h0=None, c0=None,
              gates=None, cells=None, *, sizes, reverse=False):
         if gates is None or not takes(be, input, w_hh, gates):

@@ -12,6 +12,8 @@ from gpugrad.backend.kernels import acc
 from gpugrad.dtypes import HALF, WHOLE
 from gpugrad.ops.channels import channel_moments, channel_sum, launch, layout, plan
 
+LARGE = 1 << 14         # elements of sums for which it is worth to look for a kernel
+
 
 def count(shape, dim):
     """How many elements are reduced to one; dim is None (all) or a tuple."""
@@ -37,6 +39,8 @@ def wide_sum(be, x, dim, keepdim):
     """Sum with 16 bits accumulated in float32, integers in int64."""
     dtype = x.dtype
     if dtype in WHOLE:
+        if x.size > LARGE and (out := be.total(x, dim)) is not None:
+            return out.reshape(reduced_shape(x.shape, dim, keepdim))
         return be.xp.add.reduce(x, dim, None, None, keepdim)
     if dtype.kind in "bui":
         return be.xp.add.reduce(x, dim, np.int64, None, keepdim)

@@ -1,12 +1,14 @@
 """softmax and log_softmax along one dim, and their backward ops."""
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
 from gpugrad.autograd.op import composite, op
+from gpugrad.backend.compiled import FLOAT, dense, for_floats
 from gpugrad.dtypes import wide
 
 
@@ -21,6 +23,8 @@ class softmax:
                 xp.exp(y, out=y)
                 y /= line_sum(be, y)
         return out.astype(x.dtype, copy=False)
+    def cpu(be, x, *, dim):
+        return helped_lines("softmax", dim, x)
     def cuda(be, x, *, dim):
         return run_lines(be, "softmax", dim, x)
     def grad_x(o, g, result, dim):
@@ -37,6 +41,8 @@ class softmax_backward:
             be.xp.subtract(slope, line_sum(be, r), out=r)
             r *= line
         return out.astype(g.dtype, copy=False)
+    def cpu(be, g, y, *, dim):
+        return helped_lines("softmax_backward", dim, g, y)
     def cuda(be, g, y, *, dim):
         return run_lines(be, "softmax_backward", dim, g, y)
     def grad_g(o, gg, y, dim):
@@ -56,6 +62,8 @@ class log_softmax:
                 xp.subtract(line, line_max(be, line), out=y)
                 y -= xp.log(line_sum(be, xp.exp(y)))
         return out.astype(x.dtype, copy=False)
+    def cpu(be, x, *, dim):
+        return helped_lines("log_softmax", dim, x)
     def cuda(be, x, *, dim):
         return run_lines(be, "log_softmax", dim, x)
     def grad_x(o, g, result, dim):
@@ -72,6 +80,8 @@ class log_softmax_backward:
             r *= line_sum(be, slope)
             be.xp.subtract(slope, r, out=r)
         return out.astype(g.dtype, copy=False)
+    def cpu(be, g, y, *, dim):
+        return helped_lines("log_softmax_backward", dim, g, y)
     def cuda(be, g, y, *, dim):
         return run_lines(be, "log_softmax_backward", dim, g, y)
     def grad_g(o, gg, y, dim):
@@ -93,6 +103,17 @@ def run_lines(be: Any, name: str, dim: int, *arrays: Any) -> Any:
         return NotImplemented
     out = be.empty(shape, dtype)
     be.kernels.lines("softmax", name, dtype, shape, dim, (*map(be._dense, arrays), out))
+    return out
+
+
+def helped_lines(name: str, dim: int, *arrays: Any) -> Any:
+    """What a kernel of the compiled helper makes of float32 arrays of one shape."""
+    c, shape = for_floats(*arrays), arrays[0].shape
+    if c is None or arrays[-1].shape != shape:
+        return NotImplemented
+    out = np.empty(shape, FLOAT)
+    getattr(c, name)(*map(dense, arrays), out, shape[dim] if shape else 1,
+                     math.prod(shape[dim + 1:]))
     return out
 
 

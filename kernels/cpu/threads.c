@@ -14,10 +14,10 @@
 #define MOST 64
 #define SPINS 2000                      // looks at the next job before falling asleep, some 50 us
 #define LARGE (1 << 22)               // floats that are not kept for calls that need few
-#define FEW (1 << 20)                   // operations not worth a second thread, some 20 us
 #define OPEN 0x80000000u                // of state, whose upper half is the number
 
 static int wanted = 1, made = 0;
+static double few = 1 << 20;            // operations not worth a second thread, some 20 us
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;       // for falling asleep
 static pthread_cond_t wake = PTHREAD_COND_INITIALIZER;
 static pthread_mutex_t busy = PTHREAD_MUTEX_INITIALIZER;       // one run() at a time
@@ -97,13 +97,14 @@ void run(Work *work, void *context, intptr_t n) {
 }
 
 void share(Work *work, void *context, intptr_t n, double each) {
-    if (each * n < FEW) for (intptr_t i = 0; i < n; i++) work(context, i);
+    if (each * n < few) for (intptr_t i = 0; i < n; i++) work(context, i);
     else run(work, context, n);
 }
 
 int threads(void) { return wanted; }
 
 KERNEL set_threads(int n) { wanted = n < 1 ? 1 : n > MOST ? MOST : n; }
+KERNEL set_few(double operations) { few = operations; }         // for tests
 
 // Scratch memory ----------------------------------------------------------------------------------
 

@@ -230,3 +230,13 @@ def test_error_types(change):
         kinds.append(next((k for k in (EOFError, pickle.UnpicklingError, RuntimeError, ValueError)
                            if issubclass(caught.type, k)), caught.type))
     assert kinds[0] is kinds[1]
+
+
+@pytest.mark.parametrize("old", [False, True])
+def test_empty_tensors_that_begin_behind_their_memory(old):
+    x = torch.zeros(2, 0)[1:]
+    assert x.storage_offset() == 1 and not x.untyped_storage().nbytes()
+    file = io.BytesIO()
+    torch.save(x, file, _use_new_zipfile_serialization=not old)
+    back = gpugrad.load(io.BytesIO(file.getvalue()))
+    assert back.shape == (1, 0) and back.dtype is gpugrad.float32

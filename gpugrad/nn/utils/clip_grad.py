@@ -11,6 +11,7 @@ import numpy as np
 
 from gpugrad._tensor import Tensor, bump, wrap
 from gpugrad.autograd.grad_mode import no_grad
+from gpugrad.autograd.rules import tensors as T
 from gpugrad.creation import tensor
 from gpugrad.functions.shape import stack
 from gpugrad.ops import gradients
@@ -33,7 +34,12 @@ def get_total_norm(tensors: Tensors, norm_type: float = 2.0, error_if_nonfinite:
     norms: list[Tensor] = []
     for be, some in _sets(tensors):
         found = gradients.total_norm(be, [_dense(t) for t in some], p)
-        norms += [t.norm(p) for t in some] if found is NotImplemented else [wrap(found, be)]
+        if found is not NotImplemented:
+            norms.append(wrap(found, be))
+        elif p == 2 and some[0]._a.dtype.kind == "f" and some[0].element_size() >= 4:
+            norms.append(_euclidean(some))
+        else:
+            norms += [t.norm(p) for t in some]
     norms = [n.to(tensors[0].device) for n in norms]
     total = norms[0] if len(norms) == 1 and p > 0 else stack(norms).norm(p)
     if error_if_nonfinite and not math.isfinite(total.item()):
@@ -42,6 +48,15 @@ def get_total_norm(tensors: Tensors, norm_type: float = 2.0, error_if_nonfinite:
                            "the gradients by the non-finite norm anyway, set "
                            "`error_if_nonfinite=False`")
     return total
+
+
+def _euclidean(tensors: list[Tensor]) -> Tensor:
+    """The root of the sum of all squares."""
+    total: Any = 0
+    for t in tensors:
+        flat = t.reshape(-1)
+        total = total + T.dot(flat, flat)
+    return total.sqrt()
 
 
 @no_grad()

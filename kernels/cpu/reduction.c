@@ -1,0 +1,57 @@
+// Sums of rows and of columns. What is added up with what depends on shapes alone.
+#include "lanes.h"
+#include "threads.h"
+
+#define PART 16384                      // elements of a row that are added up in one go
+#define WIDTH 512                       // columns that a thread takes at a time
+#define FEW 64                          // rows whose sum is made in one go
+
+typedef struct {
+    intptr_t n, length, parts, many;
+    const real *x;
+    real *y;
+} Sums;
+
+static void rows_part(void *context, intptr_t i) {
+    const Sums f = *(Sums *)context;
+    for (intptr_t k = i * f.many; k < smaller((i + 1) * f.many, f.n * f.parts); k++) {
+        const intptr_t from = k % f.parts * PART;
+        f.y[k] = sum(f.x + k / f.parts * f.length + from, smaller(PART, f.length - from));
+    }
+}
+
+// x is y.size rows; some: memory for the sums of each row's parts, of PART elements.
+KERNEL row_sums(const Array *x, Array *some, Array *y) {
+    const intptr_t n = size(y), length = size(x) / n, parts = (length + PART - 1) / PART;
+    Sums f = {n, length, parts, larger(1, PART / length), reals(x), parts > 1 ? reals(some) : reals(y)};
+    run(rows_part, &f, (n * parts + f.many - 1) / f.many);
+    if (parts > 1)
+        for (intptr_t i = 0; i < n; i++) reals(y)[i] = sum(f.y + i * parts, parts);
+}
+
+static void columns_part(void *context, intptr_t i) {
+    const Sums f = *(Sums *)context;
+    const intptr_t from = i * WIDTH, many = smaller(WIDTH, f.length - from);
+    real *restrict y = f.y + from, s[WIDTH];
+    memset(y, 0, many * sizeof(real));
+    for (intptr_t first = 0; first < f.n; first += FEW) {
+        const intptr_t last = smaller(f.n, first + FEW);
+        const real *restrict x = f.x + first * f.length + from;
+        intptr_t row = first;
+        memset(s, 0, many * sizeof(real));
+        for (; row + 4 <= last; row += 4, x += 4 * f.length) {
+            const real *restrict a = x + f.length, *restrict b = a + f.length, *restrict c = b + f.length;
+            for (intptr_t k = 0; k < many; k++) s[k] += (x[k] + a[k]) + (b[k] + c[k]);
+        }
+        for (; row < last; row++, x += f.length)
+            for (intptr_t k = 0; k < many; k++) s[k] += x[k];
+        for (intptr_t k = 0; k < many; k++) y[k] += s[k];
+    }
+}
+
+// x is rows of y.size elements.
+KERNEL column_sums(const Array *x, Array *y) {
+    const intptr_t length = size(y);
+    Sums f = {size(x) / length, length, 1, 1, reals(x), reals(y)};
+    run(columns_part, &f, (length + WIDTH - 1) / WIDTH);
+}
