@@ -30,7 +30,7 @@ class attention:
     """softmax(scale * q @ k.T, masked) @ v, and lse"""
     def forward(be, q, k, v, mask=None, *, causal, scale):
         sums = wide(q.dtype)
-        out, lse = by_rows(be, (*q.shape[:3], v.shape[3]), q.dtype), be.empty(q.shape[:3], sums)
+        out, lse = laid_out(be, (*q.shape[:3], v.shape[3]), q.dtype, q), be.empty(q.shape[:3], sums)
         hidden = Hidden(be, mask, q, k, causal, sums)
         qs, outs, logs = (by_group(a, k) for a in (q, out, lse))
         ks, vs = (by_group(a, k) for a in (k, v))
@@ -46,13 +46,13 @@ class attention:
             part.rows(logs)[...] = (top + be.xp.log(sum_))[..., 0]
         return out, lse
     def meta(be, q, k, v, mask=None, *, causal, scale):
-        return (by_rows(be, (*q.shape[:3], v.shape[3]), q.dtype),
+        return (laid_out(be, (*q.shape[:3], v.shape[3]), q.dtype, q),
                 be.empty(q.shape[:3], wide(q.dtype)))
     def cpu(be, q, k, v, mask=None, *, causal, scale):
         c = helper(q, k, v, mask)
         if c is None:
             return NotImplemented
-        out, lse = by_rows(be, (*q.shape[:3], v.shape[3]), FLOAT), np.empty(q.shape[:3], FLOAT)
+        out, lse = laid_out(be, (*q.shape[:3], v.shape[3]), FLOAT, q), np.empty(q.shape[:3], FLOAT)
         c.attention(q, k, v, *whole_mask(mask, q, k), out, lse, scale, causal, kind_of(mask))
         return out, lse
     def cuda(be, q, k, v, mask=None, *, causal, scale):
@@ -86,8 +86,8 @@ class attention_backward:
     """The gradients of attention's result for q, k and v; out and lse are what it gave."""
     def forward(be, g, q, k, v, out, lse, mask=None, *, causal, scale):
         xp, sums = be.xp, wide(q.dtype)
-        gq = by_rows(be, q.shape, q.dtype)
-        gk, gv = (by_rows(be, a.shape, sums) for a in (k, v))
+        gq = laid_out(be, q.shape, q.dtype, q)
+        gk, gv = (laid_out(be, a.shape, sums, a) for a in (k, v))
         gk[...] = gv[...] = 0
         hidden = Hidden(be, mask, q, k, causal, sums)
         qs, gs, outs, logs, gqs = (by_group(a, k) for a in (q, g, out, lse, gq))
@@ -110,12 +110,12 @@ class attention_backward:
             part.rows(gqs)[...] = y
         return gq, gk.astype(k.dtype, copy=False), gv.astype(v.dtype, copy=False)
     def meta(be, g, q, k, v, out, lse, mask=None, *, causal, scale):
-        return tuple([by_rows(be, a.shape, a.dtype) for a in (q, k, v)])
+        return tuple([laid_out(be, a.shape, a.dtype, a) for a in (q, k, v)])
     def cpu(be, g, q, k, v, out, lse, mask=None, *, causal, scale):
         c = helper(q, k, v, mask, g, out, lse)
         if c is None:
             return NotImplemented
-        found = tuple([by_rows(be, a.shape, FLOAT) for a in (q, k, v)])
+        found = tuple([laid_out(be, a.shape, FLOAT, a) for a in (q, k, v)])
         c.attention_backward(g, q, k, v, out, dense(lse), *whole_mask(mask, q, k), *found, scale,
                              causal, kind_of(mask))
         return found
@@ -199,10 +199,13 @@ def turned(a: Any) -> Any:
     return a.swapaxes(-1, -2)
 
 
-def by_rows(be: Any, shape: Any, dtype: Any) -> Any:
-    """New memory for (b, h, l, e), ordered (b, l, h, e): users put the heads together again."""
+def laid_out(be: Any, shape: Any, dtype: Any, like: Any) -> Any:
+    """New memory for (b, h, l, e), in the order of ``like``: (b, h, l, e), or (b, l, h, e), which
+    is that of heads that were split off a longer last dim."""
     n, h, length, e = shape
-    return be.empty((n, length, h, e), dtype).transpose(0, 2, 1, 3)
+    if like.strides[1] < like.strides[2]:
+        return be.empty((n, length, h, e), dtype).transpose(0, 2, 1, 3)
+    return be.empty(shape, dtype)
 
 
 # The compiled helper -----------------------------------------------------------------------------
