@@ -59,7 +59,7 @@ def _holds(check: guards.Check) -> bool:
 
 def _name(check: guards.Check) -> str:
     """What a check is about, as a reader of the program would call it."""
-    words = re.findall(r"'(\w+)'|\.([\w.]+)", check[0].replace(".get(", "("))
+    words = re.findall(r"'(\w+)'|\.([\w.]+)", check[0])
     found = [a or b for a, b in words]
     return found[0] if found and found[0] != "cell_contents" else "a name of an outer function"
 

@@ -15,7 +15,8 @@ from gpugrad._tensor import Tensor
 
 Check = tuple[Any, ...]
 
-_PLAIN = (bool, int, float, str, type(None))
+# What is compared by value.
+PLAIN = (bool, int, float, str, type(None))
 _TABLES = ("_modules", "_parameters", "_buffers")
 
 
@@ -37,7 +38,7 @@ def of_modes() -> list[Check]:
 
 def equal(text: str, holder: Any, value: Any) -> Check:
     """A plain value as it was; any other object the same one."""
-    if type(value) in _PLAIN:
+    if type(value) in PLAIN:
         return (text + " == {}", holder, value)
     return (text + " is {}", holder, value)
 
@@ -52,14 +53,14 @@ def of_modules(modules: list[Any]) -> list[Check]:
     for m in modules:
         mine = vars(m)
         for k, v in mine.items():
-            if type(v) in _PLAIN:
-                found.append(equal("{}.get(" + repr(k) + ")", mine, v))
+            if type(v) in PLAIN:
+                found.append(equal("{}[" + repr(k) + "]", mine, v))
         found.append(("({}._hooked is False or not {}({}))", m, has_hooks, m))
         for table in _TABLES:
             held = mine[table]
             found.append(("{} is {} and len({}) == {}",) + (_Item(mine, table), held, held,
                                                             len(held)))
-            found += [equal("{}.get(" + repr(k) + ")", held, v) for k, v in held.items()]
+            found += [equal("{}[" + repr(k) + "]", held, v) for k, v in held.items()]
     return [_flat(c) for c in found]
 
 
@@ -74,7 +75,7 @@ def _flat(check: Check) -> Check:
     """The same check without _Items."""
     if len(check) > 1 and isinstance(check[1], _Item):
         item = check[1]
-        return (check[0].replace("{}", "{}.get(" + repr(item.key) + ")", 1), item.holder,
+        return (check[0].replace("{}", "{}[" + repr(item.key) + "]", 1), item.holder,
                 *check[2:])
     return check
 
@@ -105,7 +106,7 @@ def of_function(f: Any, package: str, seen: set[Any], arguments: Any = ()) -> li
         for name in code.co_names:
             if name in space and ("LOAD_GLOBAL", name) not in bases:
                 bases["LOAD_GLOBAL", name] = value = space[name]
-                found += _of_value("{}.get(" + repr(name) + ")", space, value, package, seen)
+                found += _of_value("{}[" + repr(name) + "]", space, value, package, seen)
         found += _attributes(code, bases)
     return found
 
@@ -153,7 +154,7 @@ def _attributes(code: Any, bases: dict[tuple[str, str], Any]) -> list[Check]:
                 base = None
                 continue
             base, path = here[name], f"{path}.{name}"
-            if type(base) in _PLAIN:
+            if type(base) in PLAIN:
                 found.append(equal("{}" + path, start, base))
         elif step.opname not in ("CACHE", "NOP", "PRECALL"):
             base = None

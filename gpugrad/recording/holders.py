@@ -86,13 +86,12 @@ def _entries(x: Any) -> Iterator[tuple[Check, Any]]:
     elif type(x) is tuple or isinstance(x, list):
         if len(x) <= _LARGE:
             for i, v in enumerate(x):
-                yield () if type(x) is tuple else ("len({}) > {} and {}[{}] is {}", x, i, x, i,
-                                                   v), v
+                yield () if type(x) is tuple else ("{}[{}] is {}", x, i, v), v
     elif isinstance(x, dict | types.MappingProxyType):
         if len(x) <= _LARGE:
             for k, v in list(x.items()):
                 if isinstance(k, str | int):
-                    yield ("{}.get({}) is {}", x, k, v), v
+                    yield ("{}[{}] is {}", x, k, v), v
     elif isinstance(x, types.MethodType):
         yield (), x.__self__
     elif isinstance(getattr(x, "__dict__", None), dict) and not isinstance(x, _CLOSED):

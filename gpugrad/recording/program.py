@@ -12,9 +12,11 @@ import numpy as np
 
 from gpugrad._tensor import InferenceCell, Tensor, wrap
 from gpugrad.backend import cpu
+from gpugrad.recording.guards import PLAIN
 from gpugrad.recording.recorder import Call, Recorder, Ref, SetGrad, refs
 
 MISS = object()                 # what a program returns if it isn't the one for a call
+_GONE = AttributeError, IndexError, KeyError
 _LARGE = 1 << 14                # bytes above which an array is freed after its last use
 
 
@@ -229,7 +231,8 @@ class Builder:
     def look(self, checks: list[Any]) -> None:
         """Return MISS unless it is."""
         constant, named = self.out.constant, self.out.named
-        c, tests, number = constant(cpu), [], 0
+        tests: list[str] = []
+        c, number = constant(cpu), 0
         for i, a in enumerate(self.arguments):
             if isinstance(a, Tensor):
                 x = a._a
@@ -247,12 +250,16 @@ class Builder:
         for t in self.owners:
             tests.append(f"{constant(t)}._a is {constant(t._a)} and "
                          f"{constant(t)}._edge is {named(t._edge)}")
-        tests += [text.format(*map(named, constants)) for text, *constants in checks]
-        self.miss_unless("\n            and ".join(tests))
+        for text, *constants in checks:
+            tests.append(text.format(*[constant(x) if type(x) in PLAIN else named(x)
+                                       for x in constants]))
+        if tests:
+            self.out("try:")
+            self.miss_unless("\n                and ".join(tests), "    ")
+            self.out(f"except {named(_GONE)}: return {constant(MISS)}")
 
-    def miss_unless(self, condition: str) -> None:
-        if condition:
-            self.out(f"if not ({condition}): return {self.out.constant(MISS)}")
+    def miss_unless(self, condition: str, indent: str = "") -> None:
+        self.out(f"{indent}if not ({condition}): return {self.out.constant(MISS)}")
 
     def look_at_gradient(self, x: Tensor) -> None:
         """As look, for a leaf and the gradient that it has."""

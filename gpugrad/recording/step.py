@@ -22,7 +22,6 @@ from gpugrad.recording.holders import Holders
 from gpugrad.recording.program import MISS, Unfit, build, difference, tensors_in
 from gpugrad.recording.recorder import PACKAGE, Call, Recorder
 
-_PLAIN = (bool, int, float, str, type(None))
 _AGAIN = 8                      # how often it is recorded anew without replays that repay it
 
 
@@ -254,7 +253,7 @@ def _kind(x: Any) -> Any:
         a = x._a
         edge = "" if x._edge is None else "leaf" if x._edge is LEAF else "graph"
         return type(x), x._be.name, a.shape, a.dtype, a.strides, edge
-    return (type(x), x) if type(x) in _PLAIN else (type(x), id(x))
+    return (type(x), x) if type(x) in guards.PLAIN else (type(x), id(x))
 
 
 def _plain(x: Any) -> Any:
