@@ -9,6 +9,7 @@ from __future__ import annotations
 import gc
 import importlib.util
 import os
+import signal
 from collections.abc import Iterator
 from typing import Any
 
@@ -22,6 +23,9 @@ _why_not = ""           # no device for tests marked gpu, and why
 
 def pytest_configure(config: pytest.Config) -> None:
     global _why_not
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        # As in a shell's background job: programs that tests start and interrupt would inherit it.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     if REQUIRE and os.environ.get("GPUGRAD_CUDA") == "sim":
         raise pytest.UsageError("GPUGRAD_REQUIRE_GPU=1 asks for a real GPU, and GPUGRAD_CUDA=sim "
                                 "for a simulated one")
