@@ -31,7 +31,13 @@ from gpugrad.factory import (
     tensor_arg,
     tuple_of,
 )
-from gpugrad.parsing import array_of, check_array, is_device_array
+from gpugrad.parsing import (
+    array_of,
+    by_dlpack,
+    check_array,
+    is_device_array,
+    shared_by_dlpack,
+)
 
 _NOT_GIVEN: Any = object()
 
@@ -64,21 +70,9 @@ def _copied(data: Any, d: Any, be: Backend, requires_grad: bool = False,
     if is_device_array(data, be):
         return finish(be.copy(dtypes.adopt(data) if d is None else data.astype(d)), be,
                       requires_grad, pin)
-    if _by_dlpack(data):
-        return _copied(_shared(data), d, be, requires_grad, pin)
+    if by_dlpack(data):
+        return _copied(shared_by_dlpack(data), d, be, requires_grad, pin)
     return finish_constant(on_device(array_of(data, d), be), be, requires_grad, pin)
-
-
-def _by_dlpack(data: Any) -> bool:
-    """Is it an array of another library that shares it so, as JAX does?"""
-    return hasattr(data, "__dlpack__") and not isinstance(data, np.ndarray) \
-        and not hasattr(data, "__cuda_array_interface__")
-
-
-def _shared(data: Any) -> Tensor:
-    from gpugrad.functions.protocol import from_dlpack
-
-    return from_dlpack(data)
 
 
 def from_numpy(ndarray: Any) -> Tensor:
@@ -152,8 +146,8 @@ def as_tensor(data: Any, dtype: Any = None, device: Any = None) -> Tensor:
         data = data if isinstance(data, be.ndarray) or not be.index else be.xp.asarray(data)
     else:
         be = get(device)
-        if _by_dlpack(data):
-            x = _shared(data)
+        if by_dlpack(data):
+            x = shared_by_dlpack(data)
             return _converted(x, d, be.device if device is not None or x.is_cpu else None)
     if isinstance(data, np.ndarray):
         check_array(data)

@@ -159,3 +159,16 @@ def _integers(flat: list[Any], dtype: Any) -> np.ndarray[Any, Any]:
 
 def _too_large(dtype: Any) -> Any:
     raise RuntimeError(f"value cannot be converted to type {dtype.name} without overflow")
+
+
+def by_dlpack(data: Any) -> bool:
+    """Is it an array of another library that shares it so, as JAX does?"""
+    return hasattr(data, "__dlpack__") and not isinstance(data, np.ndarray) \
+        and not hasattr(data, "__cuda_array_interface__")
+
+
+def shared_by_dlpack(data: Any) -> Tensor:
+    """A tensor in its memory."""
+    from gpugrad.functions.protocol import from_dlpack
+
+    return from_dlpack(data)

@@ -17,6 +17,8 @@ Check = tuple[Any, ...]
 
 # What is compared by value.
 PLAIN = (bool, int, float, str, type(None))
+# What a check raises where something it names is no longer there.
+GONE = AttributeError, IndexError, KeyError
 _TABLES = ("_modules", "_parameters", "_buffers")
 
 

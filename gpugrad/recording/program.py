@@ -12,11 +12,10 @@ import numpy as np
 
 from gpugrad._tensor import InferenceCell, Tensor, wrap
 from gpugrad.backend import cpu
-from gpugrad.recording.guards import PLAIN
+from gpugrad.recording.guards import GONE, PLAIN
 from gpugrad.recording.recorder import Call, Recorder, Ref, SetGrad, refs
 
 MISS = object()                 # what a program returns if it isn't the one for a call
-_GONE = AttributeError, IndexError, KeyError
 _LARGE = 1 << 14                # bytes above which an array is freed after its last use
 
 
@@ -78,7 +77,7 @@ def _changed(x: Any, y: Any) -> str:
         return "" if same else "an array"
     try:
         same = x is y or bool(x == y) or (x != x and y != y)
-    except Exception:
+    except Exception:                    # of an __eq__ of the user's
         same = False
     return "" if same else f"{_short(x)}, then {_short(y)}"
 
@@ -256,7 +255,7 @@ class Builder:
         if tests:
             self.out("try:")
             self.miss_unless("\n                and ".join(tests), "    ")
-            self.out(f"except {named(_GONE)}: return {constant(MISS)}")
+            self.out(f"except {named(GONE)}: return {constant(MISS)}")
 
     def miss_unless(self, condition: str, indent: str = "") -> None:
         self.out(f"{indent}if not ({condition}): return {self.out.constant(MISS)}")
