@@ -15,7 +15,7 @@ import numpy as np
 from gpugrad import dtypes
 from gpugrad.autograd.op import composite, op
 from gpugrad.autograd.rules import g_dtype
-from gpugrad.backend.compiled import FLOAT, dense, for_floats
+from gpugrad.backend.compiled import ABSENT, FLOAT, dense, for_floats
 from gpugrad.backend.kernels import acc
 from gpugrad.ops.loss import (
     as_classes,
@@ -26,6 +26,8 @@ from gpugrad.ops.loss import (
     weight_or,
 )
 from gpugrad.ops.softmax import line_max, line_sum
+
+INT64 = np.dtype(np.int64).num
 
 
 @composite
@@ -77,13 +79,26 @@ def entropy_on_cpu(be, x, target, weight=None, *, reduction, ignore_index, label
     c = for_floats(x, weight)
     if c is None:
         return NotImplemented
+    shape = target.shape
+    losses, log_sum, shift = np.empty(shape, FLOAT), np.empty(shape, FLOAT), np.empty(shape, FLOAT)
+    if weight is None and reduction == "mean" and is_plain(x, target, ignore_index) \
+            and not label_smoothing:
+        loss, total = np.empty((), FLOAT), np.empty((), FLOAT)
+        c.cross_entropy_mean(dense(x), dense(target), losses, log_sum, shift, loss, total,
+                             math.prod(shape[1:]))
+        if total.item():
+            return loss, log_sum, total, shift
     classes, kept = safe_classes(be, target, x.shape[1], ignore_index, True)
-    losses, log_sum, shift = [np.empty(target.shape, FLOAT) for _ in range(3)]
     even = np.empty(target.shape, FLOAT) if label_smoothing else None
     c.cross_entropy(dense(x), dense(classes), dense(weight), losses, log_sum, shift, dense(even),
                     math.prod(x.shape[2:]))
     return finished(be, losses, log_sum, shift, even, x, classes, kept, weight, reduction,
                     label_smoothing)
+
+
+def is_plain(x, target, ignore_index):
+    """Are there only classes that count, or else ones that are out of range?"""
+    return target.dtype.num == INT64 and not 0 <= ignore_index < x.shape[1]
 
 
 def finished(be, losses, log_sum, shift, even, x, classes, kept, weight, reduction,
@@ -179,12 +194,18 @@ class cross_entropy_backward:
         c = for_floats(x, g, weight, log_sum, total, shift)
         if c is None:
             return NotImplemented
+        out = np.empty(x.shape, FLOAT)
+        if weight is None and reduction != "none" and is_plain(x, target, ignore_index) \
+                and not label_smoothing:         # a target that doesn't count is out of range
+            own = np.asarray(g / total if reduction == "mean" else g)
+            c.cross_entropy_backward(dense(x), dense(target), dense(shift), dense(log_sum), own,
+                                     own, ABSENT, ABSENT, out, math.prod(x.shape[2:]))
+            return out
         classes, kept = safe_classes(be, target, x.shape[1], ignore_index, True)
         found = portions(be, g, total, reduction, kept, x, classes, weight, label_smoothing)
         every, own, share = [a if a is None else np.asarray(a) for a in found]
         if every.ndim and share is not None and not share.ndim:
             share = np.broadcast_to(share, every.shape)
-        out = np.empty(x.shape, FLOAT)
         c.cross_entropy_backward(dense(x), dense(classes), dense(shift), dense(log_sum),
                                  dense(every), dense(own), dense(share), dense(weight), out,
                                  math.prod(x.shape[2:]))

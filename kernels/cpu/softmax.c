@@ -229,6 +229,21 @@ KERNEL cross_entropy(const Array *x, const Array *classes, const Array *weight, 
     all(entropy_part, &f);
 }
 
+// Also the mean of the losses, and how many they are: 0 if a class is out of range.
+KERNEL cross_entropy_mean(const Array *x, const Array *classes, Array *losses, Array *log, Array *low,
+                          Array *mean, Array *many, intptr_t inner) {
+    Lines f = {.outer = x->shape[0], .n = x->shape[1], .inner = inner, .x = reals(x), .low = reals(low),
+               .log = reals(log), .classes = indices(classes), .own = reals(losses)};
+    const intptr_t lines = size(losses);
+    uint64_t most = 0;
+    for (intptr_t i = 0; i < lines; i++)                    // a negative class is a huge one
+        most = (uint64_t)f.classes[i] > most ? (uint64_t)f.classes[i] : most;
+    *reals(many) = most < (uint64_t)f.n ? lines : 0;
+    if (most >= (uint64_t)f.n) return;
+    all(entropy_part, &f);
+    *reals(mean) = sum(f.own, lines) / (real)lines;
+}
+
 // scale * exp(x - low - log) - share * weight, and less label at the class. scale, share and label: one
 // number, or one for each line if `each`; share may be NULL. A line with a class out of range gets 0.
 static void entropy_back_part(void *context, intptr_t i) {

@@ -171,13 +171,29 @@ def test_cross_entropy(heard, rng, shape, reduction):
             (None, np.abs(floats(rng, c))), (-100, int(target.flat[0])), (0.0, 0.1)):
         op = "cross_entropy_rows" if len(shape) == 2 else "cross_entropy_images"
         kw = {"reduction": reduction, "ignore_index": ignored, "label_smoothing": smoothing}
-        loss, log_sum, total, shift = check(heard, "cross_entropy", op, x, target, weight, **kw)
+        plain = reduction == "mean" and weight is None and ignored < 0 and not smoothing
+        kernel = "cross_entropy_mean" if plain else "cross_entropy"
+        loss, log_sum, total, shift = check(heard, kernel, op, x, target, weight, **kw)
         if not np.isnan(loss).any():
             g = floats(rng, loss.shape) if reduction == "none" else np.asarray(np.float32(1.5))
             check(heard, "cross_entropy_backward", "cross_entropy_backward", g, x, target, weight,
                   log_sum, total, shift, tol=4e-6, **kw)
-    with pytest.raises(IndexError, match="out of bounds"):
-        getattr(cpu.raw, op)(x, target + c, None, **kw)
+    for wrong in target + c, target - c:
+        with pytest.raises(IndexError, match="out of bounds"):
+            getattr(cpu.raw, op)(x, wrong, None, **kw)
+
+
+def test_cross_entropy_of_classes_that_do_not_count(heard, rng):
+    """Those equal to ignore_index are seen by the kernel of the plain mean, which then gives up."""
+    x, target = floats(rng, (70, 10), 4), rng.integers(0, 10, 70)
+    target[::3] = -100
+    kw = {"reduction": "mean", "ignore_index": -100, "label_smoothing": 0.0}
+    _, log_sum, total, shift = check(heard, "cross_entropy", "cross_entropy_rows", x, target,
+                                     None, **kw)
+    assert heard.names[:2] == ["cross_entropy_mean", "cross_entropy"] and total == 46
+    g, = check(heard, "cross_entropy_backward", "cross_entropy_backward",
+               np.asarray(np.float32(1.5)), x, target, None, log_sum, total, shift, tol=4e-6, **kw)
+    assert not g[::3].any() and g[1::3].any()
 
 
 # Activations -------------------------------------------------------------------------------------
