@@ -7,6 +7,7 @@ import functools
 from typing import Any
 
 from gpugrad import backend
+from gpugrad.autograd.direct_entry import direct
 from gpugrad.autograd.entry import binary, nary, unary
 from gpugrad.autograd.inplace import make_inplace
 from gpugrad.autograd.rules import RawLevel, Spec, tensors
@@ -40,6 +41,8 @@ def op(node: str = "", *, outputs: int | None = 1, diff: int | None = None,
         for be in backend.made():
             attach(be, spec)
         entry = make(spec)
+        if make is nary and outputs is not None and not spec.variadic:
+            entry = direct(spec, entry)
         entry.spec, entry.__name__, entry.__doc__ = spec, spec.name, cls.__doc__
         entry.__qualname__, entry.__module__ = spec.name, cls.__module__
         setattr(tensors, spec.name, entry)

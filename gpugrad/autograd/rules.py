@@ -265,8 +265,8 @@ class Spec:
         """save(node, tensors.., arrays.., results.., their version cells.., kw) for one set of
         edges.
 
-        The only generated code of the package: its body is another pair of tuples for every op, and
-        a loop over the plan costs 3 to 10 us a call instead.
+        It is generated: its body is another pair of tuples for every op, and a loop over the plan
+        costs 3 to 10 us a call instead.
         """
         n, keep = len(self.inputs), self.wanted(mask)
         values: list[str] = []
