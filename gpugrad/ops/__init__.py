@@ -57,6 +57,7 @@ THEMES = {
     "linalg_ldl": "ldl_factor ldl_solve",
     "linalg_solve":
         "add_identity cofactors det inv lu_factor permute_rows slogdet solve solve_triangular",
+    "linear_activation": "act_bias_backward linear_gelu linear_relu",
     "linear_cross_entropy": "linear_cross_entropy linear_cross_entropy_backward",
     "loss": "mse_loss mse_loss_backward nll_loss nll_loss_backward nll_loss_images nll_loss_rows",
     "margin":
@@ -93,8 +94,8 @@ THEMES = {
         "adaptive_avg_pool3d adaptive_avg_pool3d_backward adaptive_max_pool3d avg_pool3d "
         "avg_pool3d_backward max_pool3d_with_indices max_unpool",
     "recurrent":
-        "gru_layer gru_layer_backward hidden_weight_grad lstm_layer lstm_layer_backward rnn_layer "
-        "rnn_layer_backward states_before",
+        "gru_layer gru_layer_backward lstm_layer lstm_layer_backward rnn_layer rnn_layer_backward",
+    "recurrent_parts": "hidden_weight_grad states_before",
     "reduction":
         "all amax amin aminmax any argmax argmin logsumexp max max_all mean mean_all mean_grad min "
         "min_all norm_grad prod prod_all prod_of_others scatter_kept share_among_ties std std_grad "
