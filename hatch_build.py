@@ -1,10 +1,10 @@
 """Makes the wheel smaller, so that it stays below a megabyte.
 
 Python files go without comments, without docstrings and annotations of private functions and of
-internal files, and indented by one space a level; C and CUDA files without comments. Lines keep
-their numbers, and public names what help() shows, so that it and tracebacks are those of the
-sources. Then all is packed as small as Deflate can: by Zopfli, about 2.5 % smaller than zlib's
-best, where it is installed.
+internal files, and indented by one space a level; C and CUDA files without comments and indents,
+all in one zip file. Lines keep their numbers, and public names what help() shows, so that it and
+tracebacks are those of the sources. Then all is packed as small as Deflate can: by Zopfli, about
+2.5 % smaller than zlib's best, where it is installed, as pip sees to.
 """
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ import struct
 import tokenize
 import zipfile
 import zlib
+from collections.abc import Iterator
 from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
@@ -35,8 +36,11 @@ def without_comments(source: bytes) -> bytes:
 
 
 # Nobody's help() shows what is in these, but for the ops themselves, which are classes.
-INTERNAL = re.compile(r"gpugrad/(ops/|backend/(?!precision)|recording/(?!__init__|step)"
-                      r"|onnx/(?!__init__)|autograd/(engine|entry|inplace|node|op|rules|saved)\.)")
+INTERNAL = re.compile(
+    r"gpugrad/(ops/|backend/(?!precision)|recording/(?!__init__|step)|onnx/(?!__init__)|command/"
+    r"|autograd/(direct_entry|engine|entry|inplace|node|op|out|rules|saved)\.|func/(levels|trees)\."
+    r"|optim/(helped|in_stretches|live|recorded|whole)\.|serialization/(archive|contents|legacy)\."
+    r"|utils/data/(failure|parallel|processes|shared_memory|threads|worker)\.|(methods|parsing)\.)")
 
 
 def is_private(name: str) -> bool:
@@ -60,9 +64,21 @@ def hidden_definitions(tree: ast.AST, internal: bool) -> list[Any]:
     return found
 
 
+def local_annotations(node: ast.AST, local: bool = False) -> Iterator[Any]:
+    """The assignments to local variables of functions that say a type."""
+    for child in ast.iter_child_nodes(node):
+        if local and isinstance(child, ast.AnnAssign) and child.value \
+                and (child.simple or not isinstance(child.target, ast.Name)) \
+                and child.lineno == child.annotation.end_lineno:
+            yield child
+        yield from local_annotations(child, isinstance(
+            child, ast.FunctionDef | ast.AsyncFunctionDef) or (
+                local and not isinstance(child, ast.ClassDef)))
+
+
 def without_notes(source: bytes, internal: bool) -> bytes:
     """Python source with only line ends in the places of docstrings and annotations of what is
-    hidden, and of an internal file's own docstring."""
+    hidden, and of an internal file's own docstring; without annotations of local variables."""
     begins = [0]                                 # of lines, in bytes, as the tree counts columns
     for line in source.split(b"\n"):
         begins.append(begins[-1] + len(line) + 1)
@@ -74,7 +90,7 @@ def without_notes(source: bytes, internal: bool) -> bytes:
         return int(begins[node.lineno - 1] + node.col_offset)
 
     tree = ast.parse(source)
-    cuts = []
+    cuts = [(end(node.target), end(node.annotation)) for node in local_annotations(tree)]
     if internal and ast.get_docstring(tree) is not None:
         cuts.append((0, end(tree.body[0])))
     for node in hidden_definitions(tree, internal):
@@ -125,12 +141,12 @@ _C_PARTS = re.compile(r'"(?:\\.|[^"\\\n])*"|\'(?:\\.|[^\'\\\n])+\'|//[^\n]*|/\*.
 
 
 def small_c(source: bytes) -> bytes:
-    """C or CUDA source without comments, line by line."""
+    """C or CUDA source without comments and indents, line by line."""
     def part(found: re.Match[str]) -> str:
         text = found[0]
         return text if text[0] in "\"'" else "\n" * text.count("\n") or " "
     text = _C_PARTS.sub(part, source.decode("utf-8"))
-    return "\n".join([line.rstrip() for line in text.split("\n")]).encode("utf-8")
+    return "\n".join([line.strip() for line in text.split("\n")]).encode("utf-8")
 
 
 def small(name: str, content: bytes) -> bytes:
@@ -139,6 +155,23 @@ def small(name: str, content: bytes) -> bytes:
     if ending == ".py":
         return small_python(content, INTERNAL.match(name) is not None)
     return small_c(content) if ending in (".cu", ".cuh", ".c", ".h") else content
+
+
+_KERNELS = "gpugrad/_kernels/"
+
+
+def with_kernels_together(files: dict[str, Any]) -> dict[str, Any]:
+    """The kernels' sources as one zip file, which Deflate then packs as one text: they are alike,
+    and make two thirds of what they were."""
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_STORED) as inner:
+        for name in sorted(files):
+            if name.startswith(_KERNELS):
+                inner.writestr(zipfile.ZipInfo(name[len(_KERNELS):]), files[name][1])
+    rest = {name: file for name, file in files.items() if not name.startswith(_KERNELS)}
+    item = zipfile.ZipInfo(_KERNELS[:-1] + ".zip")
+    item.external_attr = 0o100644 << 16
+    return {item.filename: (item, out.getvalue()), **rest}
 
 
 def deflated(content: bytes) -> bytes:
@@ -150,7 +183,9 @@ def deflated(content: bytes) -> bytes:
     with contextlib.suppress(ImportError):
         from zopfli.zlib import compress
 
-        found.append(compress(content)[2:-4])    # without zlib's header and checksum
+        # Without zlib's header and checksum. To look for blocks takes five times as long, and finds
+        # little in files as short as these.
+        found.append(compress(content, blocksplitting=len(content) > 1 << 16)[2:-4])
     return min(found, key=len)
 
 
@@ -191,6 +226,7 @@ class WheelHook(BuildHookInterface):
         own_name = next(name for name in items if name.endswith(".dist-info/RECORD"))
         last, _ = items.pop(own_name)
         files = {name: (item, small(name, content)) for name, (item, content) in items.items()}
+        files = with_kernels_together(files)
         files[own_name] = last, record(files, own_name)
         part = artifact_path + ".part"
         with open(part, "wb") as file:

@@ -4,6 +4,7 @@ from __future__ import annotations
 import ast
 import base64
 import hashlib
+import io
 import os
 import re
 import shutil
@@ -15,6 +16,8 @@ from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
 import pytest
+
+from gpugrad.backend import compiled
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -60,10 +63,15 @@ def test_name_and_size(wheel):
 
 class WithoutNotes(ast.NodeTransformer):
     """Takes away what the wheel may lack: docstrings and annotations in what has a private name,
-    in an internal file all but the docstrings of its classes."""
+    in an internal file all but the docstrings of its classes; annotations of local variables."""
 
     def __init__(self, internal):
-        self.inside, self.internal = False, internal
+        self.inside, self.internal, self.local = False, internal, False
+
+    def visit_AnnAssign(self, node):
+        if not self.local or node.value is None:
+            return node
+        return ast.Assign([node.target], node.value)
 
     def visit_Module(self, node):
         if self.internal and ast.get_docstring(node) is not None:
@@ -83,8 +91,9 @@ class WithoutNotes(ast.NodeTransformer):
                 for arg in ast.walk(node.args):
                     if isinstance(arg, ast.arg):
                         arg.annotation = None
+        local, self.local = self.local, function
         self.generic_visit(node)
-        self.inside = before
+        self.inside, self.local = before, local
         return node
 
     visit_FunctionDef = visit_AsyncFunctionDef = visit_ClassDef = scope
@@ -140,6 +149,11 @@ def test_lines_of_packed_python_are_those_of_the_source(hook):
                     1, __file__)
 
             def _only_text(self): """Its body."""
+            def local(self):
+                x: int = 1
+                self.y: dict[str, int] = {}
+                class Fields:
+                    z: int = 2
             def __str__(self, other: int = 1) -> str:
                 """Public."""
                 if self: return "#"
@@ -152,10 +166,13 @@ def test_lines_of_packed_python_are_those_of_the_source(hook):
     assert "# no comment" in packed and "# one" not in packed and len(packed) < len(source) - 100
     assert "Private" not in packed and "Within" not in packed
     assert packed.count('"""Public."""') == 2 and "Its body" in packed
+    assert "x = 1" in packed and "self.y = {}" in packed and "z: int = 2" in packed
     assert "other: int = 1) -> str:" in packed and "c(y = 1):" in packed
     lines = packed.split("\n")
     for i, line in enumerate(source.split("\n")):
-        assert lines[i].strip() in line or "*é, **k)" in lines[i] or "c(y" in line, i
+        bare = re.sub(r": (int|dict.*\]) =", " =", line)
+        assert any(lines[i].strip() in text for text in (line, bare)) \
+            or "*é, **k)" in lines[i] or "c(y" in line, i
     inner = hook.small_python(source.encode(), internal=True).decode()
     assert same_program(inner, source, internal=True) and inner.count("Public") == 1
     assert "A module" not in inner and "other = 1):" in inner
@@ -165,12 +182,12 @@ def test_lines_of_packed_python_are_those_of_the_source(hook):
 def test_compilers_read_the_same_code_without_comments(hook, wheel):
     tricky = ['char *a = "// text", *b = "\\"/*", c = \'"\'; /* don\'t', '"x" */ int d; // \'',
               "#define E 1 /* one */ + \\", "    2"]
-    bare = ['char *a = "// text", *b = "\\"/*", c = \'"\';', " int d;", "#define E 1   + \\",
-            "    2"]
+    bare = ['char *a = "// text", *b = "\\"/*", c = \'"\';', "int d;", "#define E 1   + \\", "2"]
     assert hook.small_c("\n".join(tricky).encode()).decode().split("\n") == bare
-    with zipfile.ZipFile(wheel) as archive:
+    with zipfile.ZipFile(wheel) as outer, \
+            zipfile.ZipFile(io.BytesIO(outer.read("gpugrad/_kernels.zip"))) as archive:
         for path in sorted((ROOT / "kernels").rglob("*.*")):
-            name = "gpugrad/_kernels/" + path.relative_to(ROOT / "kernels").as_posix()
+            name = path.relative_to(ROOT / "kernels").as_posix()
             packed = archive.read(name).decode()
             assert packed.count("\n") == path.read_text("utf-8").count("\n"), name
             assert "//" not in packed and "/*" not in packed, name
@@ -212,11 +229,12 @@ def test_contents(wheel):
         names = set(archive.namelist())
         info = next(name for name in names if name.endswith(".dist-info/METADATA"))
         metadata = archive.read(info).decode()
+        with zipfile.ZipFile(io.BytesIO(archive.read("gpugrad/_kernels.zip"))) as inner:
+            packed = inner.namelist()
     assert "gpugrad/py.typed" in names
-    kernels = {f"gpugrad/_kernels/{path.relative_to(ROOT / 'kernels').as_posix()}"
+    kernels = {path.relative_to(ROOT / "kernels").as_posix()
                for path in (ROOT / "kernels").rglob("*.[ch]*")}
-    assert "gpugrad/_kernels/cpu/threads.c" in kernels
-    assert kernels and kernels <= names
+    assert kernels == set(packed) and "cpu/threads.c" in kernels
     sources = {path.relative_to(ROOT).as_posix() for path in (ROOT / "gpugrad").rglob("*.py")}
     simulator = {name for name in sources if name.startswith("gpugrad/cudasim/")}
     assert sources - simulator <= names and not simulator & names
@@ -234,16 +252,18 @@ def test_contents(wheel):
 def test_an_installed_wheel_works_away_from_the_checkout(wheel, tmp_path):
     with zipfile.ZipFile(wheel) as archive:       # a pure wheel is what lands in site-packages
         archive.extractall(tmp_path)
-    code = ("import gpugrad as torch; from gpugrad.backend import kernels; "
+    code = ("import gpugrad as torch; from gpugrad.backend import kernel_files, kernels; "
             "print(torch.__file__); print(torch.ones(2, 3).sum().item()); "
-            "print(kernels.folder()); print(sorted(kernels.sources()))")
+            "print(kernel_files.place()); print(sorted(kernels.sources())); "
+            "from gpugrad.backend import compiled; print(compiled.library() is not None)")
     run = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True,
                          env={**os.environ, "PYTHONPATH": str(tmp_path)}, timeout=100)
     assert run.returncode == 0, run.stderr
-    where, total, folder, files = run.stdout.splitlines()
-    assert Path(where).is_relative_to(tmp_path) and Path(folder).is_relative_to(tmp_path)
+    where, total, place, files, helped = run.stdout.splitlines()
+    assert Path(where).is_relative_to(tmp_path) and Path(place).is_relative_to(tmp_path)
     assert total == "6.0"
     assert "im2col" in files and "pool" in files
+    assert helped == str(compiled.library() is not None)
 
 
 def test_the_simulator_is_a_wheel_of_its_own(wheel, simulator_wheel):

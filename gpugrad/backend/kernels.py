@@ -5,14 +5,12 @@ import functools
 import math
 import os
 import re
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from gpugrad import dtypes
-
-if TYPE_CHECKING:                   # otherwise where it is used: it takes a tenth of a start
-    from pathlib import Path
+from gpugrad.backend import kernel_files
 
 # What a .cu file is compiled with for each dtype; common.cuh reads it.
 FLAGS: dict[str, tuple[str, ...]] = {"float32": (), "float64": ("-DFLOAT64",),
@@ -23,6 +21,7 @@ DEFINES: dict[Any, tuple[str, ...]] = {
 
 THREADS = 256                       # of a block, where a kernel loops over elements or short rows
 ROW_THREADS = 512                   # at most of a block that shares a long row
+BLOCK = (THREADS,)
 MAX_BLOCKS = 1 << 16                # of its grid: with more elements the threads go round
 # In longer arrays a 32-bit index could overflow with the loop's last step.
 NARROW = (1 << 31) - 1 - THREADS * MAX_BLOCKS
@@ -33,7 +32,9 @@ WINDOWS = np.dtype([(f, np.int32) for f in "h w oh ow kh kw sh sw ph pw dh dw".s
 _INCLUDE = re.compile(r'^#include "(\w+\.cuh)"\n', re.M)
 _KERNEL = re.compile(r'^extern "C" __global__ void (?:__launch_bounds__\([\w, ]+\) )?(\w+)\(', re.M)
 # Acc of common.cuh, what a kernel calculates in and takes numbers as, by the size of its dtype.
-_ACC = {8: np.float64, 4: np.float32, 2: np.float32}
+ACC = {8: np.float64, 4: np.float32, 2: np.float32}
+# The common types of arguments that aren't in the device's memory.
+BY_VALUE = frozenset([np.int64, np.int32, np.float32, np.float64, np.uint64, np.ndarray])
 
 
 def enabled() -> bool:
@@ -41,42 +42,29 @@ def enabled() -> bool:
     return os.environ.get("GPUGRAD_KERNELS", "1") != "0"
 
 
-def folder() -> Path:
-    """Where the .cu files are: in the installed package, or beside it in a checkout."""
-    from pathlib import Path
-
-    package = Path(__file__).parents[1]
-    places = package / "_kernels", package.parent / "kernels"
-    for place in places:
-        if place.is_dir():
-            return place
-    raise RuntimeError(f"gpugrad's CUDA kernels are missing: neither {places[0]} nor {places[1]} "
-                       f"exists; install gpugrad again")
-
-
 @functools.cache
 def source(file: str) -> str:
     """The text of ``<file>.cu`` with the project's own headers put in, so that it stands alone."""
-    path = folder() / f"{file}.cu"
-    if not path.is_file():
-        raise RuntimeError(f"there is no CUDA kernel file {path}")
-    return _expanded(path)
+    try:
+        return _expanded(f"{file}.cu")
+    except FileNotFoundError as error:
+        raise RuntimeError(f"there is no CUDA kernel file {error.filename or error}") from None
 
 
-def _expanded(path: Path) -> str:
+def _expanded(name: str) -> str:
     """A file's text with its headers, and theirs, put in; errors still name file and line."""
-    text = path.read_text(encoding="utf-8")
+    text = kernel_files.text(name)
 
     def put_in(m: re.Match[str]) -> str:
         line = text.count("\n", 0, m.end()) + 1
-        return f'#line 1 "{m[1]}"\n{_expanded(path.parent / m[1])}#line {line} "{path.name}"\n'
+        return f'#line 1 "{m[1]}"\n{_expanded(m[1])}#line {line} "{name}"\n'
 
     return _INCLUDE.sub(put_in, text)
 
 
 def sources() -> dict[str, str]:
     """The text of every .cu file, by its name without the ending."""
-    return {path.stem: source(path.stem) for path in sorted(folder().glob("*.cu"))}
+    return {name[:-3]: source(name[:-3]) for name in kernel_files.names() if name.endswith(".cu")}
 
 
 def names(text: str) -> list[str]:
@@ -92,7 +80,7 @@ def options(dtype: Any, wide: bool = False) -> tuple[str, ...]:
 
 def acc(value: float, dtype: Any) -> Any:
     """A number as kernels for ``dtype`` take it: double for double, else float."""
-    return _ACC[dtype.itemsize](value)
+    return ACC[dtype.itemsize](value)
 
 
 @functools.lru_cache(1024)
@@ -104,6 +92,29 @@ def row_block(length: int) -> tuple[int, int]:
     return x, THREADS // x if x == 32 else 1
 
 
+@functools.lru_cache(4096)
+def _of_rows(rows: int, length: int, most: int) -> tuple[Any, Any, Any]:
+    """(grid of at most ``most``, block, the numbers as kernels take them) for ``Kernels.rows``."""
+    x, y = row_block(length)
+    return (min(-(-rows // y), most),), (x, y), (np.int64(rows), np.int64(length))
+
+
+@functools.lru_cache(4096)
+def _of_lines(shape: tuple[int, ...], dim: int, most: int) -> tuple[Any, Any, Any]:
+    """(grid, block, the numbers as kernels take them) for ``Kernels.lines``."""
+    length = shape[dim] if shape else 1
+    outer, inner = math.prod(shape[:dim]), math.prod(shape[dim + 1:])
+    if inner == 1:
+        x, y = row_block(length)
+        blocks = -(-outer // y)
+    else:
+        x, y = 32, 1
+        while x * y < ROW_THREADS and y * 4 < length:
+            y *= 2
+        blocks = outer * -(-inner // 32)
+    return (min(blocks, most),), (x, y), tuple(map(np.int64, (outer, length, inner)))
+
+
 @functools.lru_cache(1024)
 def windows(size: tuple[int, ...], count: tuple[int, ...], kernel: tuple[int, ...] = (1, 1),
             stride: tuple[int, ...] = (1, 1), padding: tuple[int, ...] = (0, 0),
@@ -112,13 +123,28 @@ def windows(size: tuple[int, ...], count: tuple[int, ...], kernel: tuple[int, ..
     return np.array((*size, *count, *kernel, *stride, *padding, *dilation), WINDOWS)
 
 
+class Spans(dict[tuple[int, int], Any]):
+    """``spans[n, at_once]``: for a loop over n elements (grid, n as kernels take it, n is huge?).
+    """
+
+    def __missing__(self, key: tuple[int, int]) -> Any:
+        n, at_once = key
+        if len(self) >= 4096:
+            self.clear()
+        found = self[key] = ((min(-(-n // (THREADS * at_once)), MAX_BLOCKS // at_once),),
+                             np.int64(n), n > NARROW)
+        return found
+
+
 class Kernels:
     """The compiled kernels of one device. ``launch`` is the only way to run one."""
 
     def __init__(self, be: Any) -> None:
         self.be, self.on = be, enabled()
+        self._ndarray = be.ndarray
         self._modules: dict[Any, Any] = {}
         self._functions: dict[Any, Any] = {}
+        self.spans = Spans()
 
     def take(self, dtype: Any) -> bool:
         """Whether there are kernels for arrays of this dtype."""
@@ -130,8 +156,9 @@ class Kernels:
 
         at_once: how many neighbours a thread takes at a time.
         """
-        grid = min(-(-n // (THREADS * at_once)), MAX_BLOCKS // at_once)
-        self.launch(file, name, (grid,), (THREADS,), (*arrays, np.int64(n), *rest), dtype)
+        if n:
+            grid, count, _ = self.spans[n, at_once]
+            self.launch(file, name, grid, BLOCK, (*arrays, count, *rest), dtype)
 
     def rows(self, file: str, name: str, dtype: Any, rows: int, length: int, arrays: Any,
              *rest: Any) -> None:
@@ -139,9 +166,8 @@ class Kernels:
 
         reduce.cuh says which threads a row has; ``length``, the elements of one, tells how many.
         """
-        x, y = row_block(length)
-        self.launch(file, name, (min(-(-rows // y), MAX_BLOCKS),), (x, y),
-                    (*arrays, np.int64(rows), np.int64(length), *rest), dtype)
+        grid, block, sizes = _of_rows(rows, length, MAX_BLOCKS)
+        self.launch(file, name, grid, block, (*arrays, *sizes, *rest), dtype)
 
     def lines(self, file: str, name: str, dtype: Any, shape: Any, dim: int, arrays: Any,
               *rest: Any) -> None:
@@ -150,31 +176,36 @@ class Kernels:
         The kernel is (arrays..., long long outer, long long length, long long inner, rest...). It
         has rows if inner is 1, the columns of reduce.cuh otherwise.
         """
-        length = shape[dim] if shape else 1
-        if not length:
+        if shape and not shape[dim]:
             return
-        outer, inner = math.prod(shape[:dim]), math.prod(shape[dim + 1:])
-        if inner == 1:
-            x, y = row_block(length)
-            blocks = -(-outer // y)
-        else:
-            x, y = 32, 1
-            while x * y < ROW_THREADS and y * 4 < length:
-                y *= 2
-            blocks = outer * -(-inner // 32)
-        self.launch(file, name, (min(blocks, MAX_BLOCKS),), (x, y),
-                    (*arrays, *map(np.int64, (outer, length, inner)), *rest), dtype)
+        grid, block, sizes = _of_lines(tuple(shape), dim, MAX_BLOCKS)
+        self.launch(file, name, grid, block, (*arrays, *sizes, *rest), dtype)
 
     def launch(self, file: str, name: str, grid: tuple[int, ...], block: tuple[int, ...],
-               args: tuple[Any, ...], dtype: Any) -> None:
+               args: tuple[Any, ...], dtype: Any, wide: bool | None = None) -> None:
         """Run kernel ``name`` of ``<file>.cu``, compiled for ``dtype``, on CuPy's current stream.
 
         args: device arrays in C order, NumPy scalars of the very type that the kernel declares,
         structs as 0-dim NumPy arrays. Where a dimension of the grid is 0 there is nothing to do.
+        wide: whether an array is huge, from a caller that has seen to all this; then it isn't
+        looked at again.
         """
         if 0 in grid:
             return
-        wide = self._check(f"{file}.{name}", args)
+        if wide is None:
+            wide, ndarray = False, self._ndarray
+            for a in args:                          # for what a kernel would misread in silence
+                kind = type(a)
+                if kind is ndarray or (kind not in BY_VALUE and isinstance(a, ndarray)):
+                    if not a.flags.c_contiguous:
+                        raise ValueError(f"the CUDA kernel {file}.{name} reads arrays in C order, "
+                                         f"not one of shape {a.shape} with strides {a.strides}")
+                    if a.size > NARROW:
+                        wide = True
+                elif kind not in BY_VALUE and not isinstance(a, np.generic):
+                    raise TypeError(f"the CUDA kernel {file}.{name} takes device arrays and NumPy "
+                                    f"scalars of the type it declares, not {type(a).__name__} "
+                                    f"{a!r}")
         function = self._functions.get((file, name, dtype, wide))
         if function is None:
             function = self.prepare(file, name, dtype, wide)
@@ -190,20 +221,6 @@ class Kernels:
         function = self._functions[file, name, dtype, wide] = \
             self._compiled(file, name, dtype, wide)
         return function
-
-    def _check(self, kernel: str, args: tuple[Any, ...]) -> bool:
-        """Raise for what a kernel would misread in silence. Returns whether an array is huge."""
-        ndarray, wide = self.be.ndarray, False
-        for a in args:
-            if isinstance(a, ndarray):
-                if not a.flags.c_contiguous:
-                    raise ValueError(f"the CUDA kernel {kernel} reads arrays in C order, not one "
-                                     f"of shape {a.shape} with strides {a.strides}")
-                wide = wide or a.size > NARROW
-            elif not isinstance(a, np.generic | np.ndarray):
-                raise TypeError(f"the CUDA kernel {kernel} takes device arrays and NumPy scalars "
-                                f"of the type it declares, not {type(a).__name__} {a!r}")
-        return wide
 
     def _compiled(self, file: str, name: str, dtype: Any, wide: bool) -> Any:
         """The kernel from a module in memory, from CuPy's cache on disk, or from NVRTC."""

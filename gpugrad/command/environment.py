@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 import gpugrad
-from gpugrad.backend import compiled, kernels
+from gpugrad.backend import compiled, kernel_files, kernels
 from gpugrad.backend import cuda as backend
 
 # What else matters, by the names that distributions have.
@@ -78,7 +78,7 @@ def collected() -> dict[str, Any]:
             "why_not": None if usable else gpugrad.cuda.unavailable_reason(),
             "simulated": backend.simulated(),
             "kernels": kernels.enabled(),
-            "kernel_files": str(kernels.folder()),
+            "kernel_files": kernel_files.place(),
             "kernel_cache": _cache() if usable else None,
             "devices": _devices() if usable else [],
         },

@@ -7,7 +7,7 @@ import budgets
 import pytest
 from nvrtc import ARCHS, DTYPES, NVRTC, WHEELS, check, compiled, find
 
-from gpugrad.backend import kernels
+from gpugrad.backend import kernel_files, kernels
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +93,7 @@ def test_windows_are_packed_as_the_kernels_read_them() -> None:
 def test_sources_stand_alone_and_keep_their_line_numbers() -> None:
     for file, text in kernels.sources().items():
         assert '#include "' not in text
-        original = (kernels.folder() / f"{file}.cu").read_text().splitlines()
+        original = kernel_files.text(f"{file}.cu").splitlines()
         tail = text[text.rindex("#line "):].splitlines()
         first = int(tail[0].split()[1])
         assert tail[1:] == original[first - 1:]
