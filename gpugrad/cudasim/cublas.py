@@ -31,6 +31,7 @@ from gpugrad.cudasim.state import recording
 _INVALID, _NOT_SUPPORTED, _NOT_INITIALIZED = 7, 15, 1
 _HALF = (R_16F, R_16BF)
 _handles = itertools.count(0x7A0000000000, 0x1000)
+alive: set[int] = set()             # handles of all libraries
 
 
 class Fault(RuntimeError):
@@ -47,23 +48,26 @@ class Handle:
 class Library:
     """As gpugrad.backend.cublas.Library. ``calls`` holds the names of the products made."""
 
-    workspace_bytes = 4096
-
     def __init__(self, cupy: Any) -> None:
         self._cupy = cupy
         self._made: dict[int, Handle] = {}
         self.calls: list[str] = []
+
+    def workspace_bytes(self, capability: int) -> int:
+        return 4096
 
     def create(self) -> int:
         if recording() is not None:
             raise Fault("cublasCreate while a stream is captured: cuBLAS would allocate memory")
         handle = next(_handles)
         self._made[handle] = Handle()
+        alive.add(handle)
         return handle
 
     def destroy(self, handle: int) -> None:
         self._of(handle, "cublasDestroy(handle)")
         del self._made[handle]
+        alive.discard(handle)
 
     def version(self, handle: int) -> int:
         self._of(handle, "cublasGetVersion")
@@ -130,7 +134,7 @@ class Library:
                         f"the next")
 
         def run() -> None:
-            left, right = (_widened(v, wide, compute, trans)
+            left, right = (widened(v, wide, compute, trans)
                            for v, trans in ((views[0], transa), (views[1], transb)))
             product = np.matmul(left, right) * wide.type(factors[0])
             if factors[1]:
@@ -149,7 +153,7 @@ class Library:
         if h.stream != current:
             raise Fault(f"{call}: the handle is set to stream {h.stream:#x}, CuPy works on "
                         f"{current:#x}")
-        if recording() is not None and self.workspace_bytes and not h.workspace:
+        if recording() is not None and not h.workspace:
             raise Fault(f"{call} while a stream is captured, without a workspace: cuBLAS would "
                         f"allocate one")
 
@@ -204,7 +208,7 @@ def _dtype(code: int) -> Any:
     return np.dtype({R_32F: "f4", R_64F: "f8", R_16F: "f2"}[code])
 
 
-def _widened(x: Any, wide: Any, compute: int, trans: int) -> Any:
+def widened(x: Any, wide: Any, compute: int, trans: int) -> Any:
     """op(x) in the type of the sums."""
     x = x.astype(wide)
     if compute == COMPUTE_32F_FAST_TF32:

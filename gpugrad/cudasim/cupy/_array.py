@@ -75,7 +75,7 @@ class ndarray(Array):
         block = memptr.mem._block
         if strides is None and order == "F":
             strides = np.empty(shape, dtype, "F").strides
-        room = np.ndarray((block.array.nbytes,), np.uint8, block.array)
+        room = block.array.ravel("K").view(np.uint8)    # all of it, in whichever order it lies
         self._a = np.ndarray(shape, dtype, room, memptr._offset, strides)
         self._base, self._block = None, block
 
@@ -490,12 +490,12 @@ def _operators(name: str, host: Any, swapped: bool, in_place: bool) -> None:
     def forward(self: Any, other: Any) -> Any:
         if switches.careful or not (isinstance(other, Array) or type(other) in SCALARS):
             return _slowly(host, self, other, self, other)
-        return fresh(host(self._a, other._a if isinstance(other, Array) else other))
+        return fresh(host(self._a, other._a if isinstance(other, Array) else other, order="C"))
 
     def backward(self: Any, other: Any) -> Any:
         if switches.careful or not (isinstance(other, Array) or type(other) in SCALARS):
             return _slowly(host, self, other, other, self)
-        return fresh(host(other._a if isinstance(other, Array) else other, self._a))
+        return fresh(host(other._a if isinstance(other, Array) else other, self._a, order="C"))
 
     def onto(self: Any, other: Any) -> Any:
         if not _may(other):
@@ -520,7 +520,7 @@ def _slowly(host: Any, self: Any, other: Any, first: Any, second: Any) -> Any:
     if not _may(other):
         return NotImplemented
     operand(other)
-    return run(host, (first, second), {})
+    return run(host, (first, second), {"order": "C"})
 
 
 _host: Any

@@ -38,7 +38,8 @@ class ufunc:
 
     def __call__(self, *args: Any, **kw: Any) -> Any:
         if not kw and not switches.careful and len(args) == self.nin:
-            r = self._host(*[a._a if isinstance(a, Array) else operand(a) for a in args])
+            r = self._host(*[a._a if isinstance(a, Array) else operand(a) for a in args],
+                           order="C")                   # CuPy's new arrays are in C order
             return fresh(r) if self.nout == 1 else tuple(map(fresh, r))
         return self._call(args, kw)
 
@@ -75,6 +76,8 @@ class ufunc:
                 raise NotImplementedError(f"{self.name} with some outputs given and some not")
         elif where is not None:
             raise NotImplementedError(f"{self.name} with _where, but without out")
+        else:
+            named["order"] = "C"
         r = run(self._host, args, named)
         return r[0] if isinstance(r, tuple) and self.nout == 1 else r
 

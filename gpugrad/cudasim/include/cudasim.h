@@ -14,4 +14,5 @@
 #include "cudasim/math.h"
 #include "cudasim/intrinsics.h"
 #include "cudasim/cooperate.h"
+#include "cudasim/tensor_cores.h"
 #include "cudasim/export.h"

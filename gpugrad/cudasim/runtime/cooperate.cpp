@@ -6,13 +6,13 @@ namespace {
 // The numbers are include/cudasim/warp.h's.
 enum WarpOp : uint8_t {
     SHUFFLE, DOWN, UP, XOR, BALLOT, SYNC, MATCH_ANY, MATCH_ALL, ACTIVE,
-    ADD, MIN, MAX, UNSIGNED_MIN, UNSIGNED_MAX, AND, OR, BITWISE_XOR
+    ADD, MIN, MAX, UNSIGNED_MIN, UNSIGNED_MAX, AND, OR, BITWISE_XOR, TOGETHER
 };
 const char* const NAMES[] = {
     "__shfl_sync", "__shfl_down_sync", "__shfl_up_sync", "__shfl_xor_sync", "a vote", "__syncwarp",
     "__match_any_sync", "__match_all_sync", "__activemask", "__reduce_add_sync",
     "__reduce_min_sync", "__reduce_max_sync", "__reduce_min_sync", "__reduce_max_sync",
-    "__reduce_and_sync", "__reduce_or_sync", "__reduce_xor_sync"};
+    "__reduce_and_sync", "__reduce_or_sync", "__reduce_xor_sync", "an instruction for matrices"};
 
 // What a lane that isn't there gives to a shuffle: a NaN in every floating type.
 constexpr uint64_t ABSENT = 0xfff7fff7fff7fff7ull;
@@ -82,6 +82,24 @@ uint64_t combined(uint8_t op, uint64_t x, uint64_t y) {
     }
 }
 
+// What a whole warp does at once (include/cudasim/tensor_cores.h): one call with what lanes bring.
+void call_together(int warp, unsigned lanes) {
+    typedef void (*Call)(void**);
+    const Thread* t = threads + warp * WARP;
+    const int first = __builtin_ctz(lanes);
+    void* brought[WARP];
+    for (int l = 0; l < WARP; ++l) {
+        brought[l] = (void*) t[l].value;
+        bool here = lanes >> l & 1;
+        if (here && *(Call*) brought[l] == *(Call*) brought[first]) continue;
+        fail_at(WARP_MASK, place_of(block_number, warp * WARP + first, t[first].pc),
+                "%s takes a whole warp, but lane %d has %s, unlike {0}", NAMES[TOGETHER], l,
+                here ? "come to another one" : "returned");
+        return;
+    }
+    (*(Call*) brought[first])(brought);
+}
+
 // All lanes of `lanes` wait at the same operation: each gets its result.
 void finish_warp(int warp, unsigned lanes) {
     Thread* t = threads + warp * WARP;
@@ -110,6 +128,7 @@ void finish_warp(int warp, unsigned lanes) {
         else if (op == ACTIVE) result[l] = lanes;
         else if (op >= ADD) result[l] = all;
     }
+    if (op == TOGETHER) call_together(warp, lanes);
     if (op == SYNC) memory_warp_sync(warp, lanes);
     for (int i = 0; i < n; ++i) t[list[i] % WARP].value = result[list[i] % WARP];
     at_warp[warp] &= ~lanes;

@@ -96,6 +96,12 @@ void memory_block();            // a new block begins
 void memory_done();
 void memory_barrier();          // all threads of the block have met
 void memory_warp_sync(int warp, unsigned lanes);
+// An access of 1, 2, 4, 8 or 16 bytes, of shared memory only if it must be; checked if the launch is.
+void memory_access(const void* p, size_t bytes, bool write, bool of_shared, uintptr_t pc);
+
+// ---- copies that run beside a thread (copies.cpp) ---------------------------------------------
+
+void copies_block();            // a new block begins
 
 // ---- faults (faults.cpp) ----------------------------------------------------------------------
 

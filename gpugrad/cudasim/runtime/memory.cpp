@@ -439,6 +439,15 @@ void memory_warp_sync(int w, unsigned lanes) {
         if (lanes >> i & 1) memcpy(known[w][i], all, sizeof all);
 }
 
+void memory_access(const void* p, size_t bytes, bool write, bool of_shared, uintptr_t pc) {
+    if (!checked) return;
+    const Region* r = of_shared ? find((uintptr_t) p) : nullptr;
+    if (of_shared && !(r && r->shared))
+        fail_at(OUT_OF_BOUNDS, here(pc), "out of bounds: %s of %zu bytes outside all shared memory "
+                "by {0}", write ? "write" : "read", bytes);
+    if (failed || !access((uintptr_t) p, bytes, write, false, pc)) abandon();
+}
+
 // ---- what Python and kernels call -------------------------------------------------------------
 
 extern "C" {

@@ -150,6 +150,7 @@ void run_block(uint64_t number) {
     if (launched->order == SEEDED) shuffle(start_order, thread_count);
     start_block_of_warps();
     memory_block();
+    copies_block();
     if (launched->shared_bytes) memset(shared_memory, 0xff, launched->shared_bytes);
     running = &scheduler;
     leave();

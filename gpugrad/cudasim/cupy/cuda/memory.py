@@ -103,7 +103,7 @@ class MemoryPointer:
 
     def _bytes(self, size: int) -> Any:
         room: Any = self.mem._block.array
-        flat = np.ndarray((room.nbytes,), np.uint8, room)
+        flat = room.ravel("K").view(np.uint8)
         if not 0 <= self._offset <= self._offset + size <= flat.size:
             raise ValueError(f"{size} bytes at offset {self._offset} are not inside a block of "
                              f"{flat.size} bytes")

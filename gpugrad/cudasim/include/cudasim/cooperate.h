@@ -17,7 +17,8 @@ void cs_atomic(void* p, size_t bytes, void* pc);
 
 enum cs_warp_op {               // as in runtime/cooperate.cpp
     CS_SHUFFLE, CS_DOWN, CS_UP, CS_XOR, CS_BALLOT, CS_SYNC, CS_MATCH_ANY, CS_MATCH_ALL, CS_ACTIVE,
-    CS_ADD, CS_MIN, CS_MAX, CS_UNSIGNED_MIN, CS_UNSIGNED_MAX, CS_AND, CS_OR, CS_BITWISE_XOR
+    CS_ADD, CS_MIN, CS_MAX, CS_UNSIGNED_MIN, CS_UNSIGNED_MAX, CS_AND, CS_OR, CS_BITWISE_XOR,
+    CS_TOGETHER
 };
 
 template <class T> static __forceinline__ unsigned long cs_word(T v) {
