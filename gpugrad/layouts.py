@@ -52,3 +52,36 @@ def memory_order(a: Any) -> list[int]:
             dims[i], dims[j] = dims[j], dims[i]
             i = j
     return dims
+
+
+def is_last(a: Any) -> bool:
+    """Does PyTorch take an array for channels_last? If several formats fit, it is contiguous."""
+    if a.ndim != 4 or 0 in a.shape:
+        return False
+    steps = a.strides
+    if not steps[1] or (a.shape[1] > 1 and steps[1] > steps[3] and a.shape[3] > 1):
+        return False                             # most contiguous ones
+    least = 0
+    for d in (1, 3, 2, 0):
+        if steps[d] < least or (d == 0 and least == steps[1]):
+            return False
+        least = steps[d] * a.shape[d]
+    return True
+
+
+def as_pixels(a: Any) -> Any:
+    """The view (n, h, w, c) of images (n, c, h, w): in C order if they are channels_last."""
+    return a.transpose(0, 2, 3, 1)
+
+
+def as_images(a: Any) -> Any:
+    """as_pixels' inverse."""
+    return a.transpose(0, 3, 1, 2)
+
+
+def in_order(a: Any) -> list[int] | None:
+    """The dims in their order in memory, if that isn't C order and the array has no gaps."""
+    if a.flags.c_contiguous:
+        return None
+    order = memory_order(a)
+    return order if a.transpose(order).flags.c_contiguous else None

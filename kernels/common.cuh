@@ -66,6 +66,19 @@ __device__ __forceinline__ Place place(Index i, int h, int w) {
     return {plane, (int) (rows - plane * h), (int) (i - rows * w)};
 }
 
+// Element i of planes of h x w, with inner = 1: its channel is 0. Or of images of h x w pixels of
+// `inner` channels.
+struct Spot {
+    Index plane;
+    int row, column, channel;
+};
+
+__device__ __forceinline__ Spot spot(Index i, int h, int w, int inner) {
+    Index pixel = inner == 1 ? i : i / inner;
+    Place at = place(pixel, h, w);
+    return {at.plane, at.row, at.column, (int) (i - pixel * inner)};
+}
+
 // How windows lie on planes of h x w: oh x ow of them, of kh x kw elements that are dh and dw
 // apart, sh and sw from one to the next; the first begins at (-ph, -pw). kernels.py packs it.
 struct Windows {

@@ -79,8 +79,15 @@ def test_cudnn() -> None:
     assert torch.backends.cudnn is cudnn
     assert (cudnn.enabled, cudnn.benchmark, cudnn.deterministic, cudnn.allow_tf32) == \
         (True, False, False, True)
-    assert not cudnn.is_available() and cudnn.version() is None
+    assert cudnn.is_available() is (cudnn.version() is not None)
     assert not cudnn.is_acceptable(torch.ones(1))
+    assert cudnn.conv.fp32_precision == "tf32"
+    cudnn.conv.fp32_precision = "ieee"
+    assert not cudnn.allow_tf32 and not precision.convolution.allow_tf32
+    cudnn.allow_tf32 = True
+    assert cudnn.conv.fp32_precision == "tf32"
+    with pytest.raises(RuntimeError, match="Unknown precision: x"):
+        cudnn.conv.fp32_precision = "x"
     cudnn.benchmark = True
     torch.backends.cudnn.deterministic = True
     assert cudnn.benchmark and cudnn.deterministic

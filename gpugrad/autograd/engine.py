@@ -117,7 +117,9 @@ def deliver(edge: Any, g: Any, owned: bool, graph: bool, heap: list[int], pendin
     elif slot[2] and not graph:
         slot[1] += g                            # 0-dim results of NumPy are scalars: a new one
     else:
-        slot[1], slot[2] = slot[1] + g, not graph
+        # CuPy's operators don't keep the order of elements in memory, a backend's do.
+        slot[1] = slot[1] + g if graph or not node.be.index else node.be.xp.add(slot[1], g)
+        slot[2] = not graph
 
 
 def accumulate(node: AccumulateGrad, g: Any, owned: bool, graph: bool) -> None:

@@ -1,7 +1,9 @@
-"""How exactly products of floats are made: set at the top of scripts, read at every product."""
+"""How products and convolutions of floats are made: set at the top of scripts, read at each."""
 from __future__ import annotations
 
+import threading
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 LEVELS = ("highest", "high", "medium")
@@ -18,10 +20,35 @@ class Matmul:
     @property
     def tf32(self) -> bool:
         """Whether products of float32 may round their operands to TF32."""
-        return self.float32 != "highest"
+        own = here.tf32
+        return self.float32 != "highest" if own is None else own
 
 
-matmul = Matmul()
+class Here(threading.local):
+    """What holds for the products of this thread while it is inside of ``products_of``."""
+
+    tf32: bool | None = None
+
+
+class Convolution:
+    """The settings behind torch.backends.cudnn; vars() of it are what that module has."""
+
+    def __init__(self) -> None:
+        self.enabled, self.benchmark, self.deterministic = True, False, False
+        self.allow_tf32 = True            # whether convolutions of float32 may use TF32
+        self.benchmark_limit: int | None = None
+
+
+matmul, convolution, here = Matmul(), Convolution(), Here()
+
+
+def products_of(tf32: bool, f: Callable[..., Any], *args: Any) -> Any:
+    """f(*args), whose products may use TF32 if tf32 says so, whatever holds elsewhere."""
+    before, here.tf32 = here.tf32, tf32
+    try:
+        return f(*args)
+    finally:
+        here.tf32 = before
 
 
 def set_float32_matmul_precision(precision: str) -> None:

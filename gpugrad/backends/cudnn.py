@@ -1,8 +1,10 @@
-"""torch.backends.cudnn: settings that scripts make. gpugrad doesn't use cuDNN.
+"""torch.backends.cudnn: how convolutions are made on CUDA.
 
-Its own kernels are always deterministic and there is nothing to try out, so ``deterministic`` and
-``benchmark`` change nothing. Convolutions are products of matrices: whether they use TF32 says
-torch.backends.cuda.matmul.allow_tf32, not ``allow_tf32`` here.
+``benchmark`` has the ways of a convolution timed once for each shape, at most ``benchmark_limit``
+of them if that is above 0, and the fastest taken from then on. cuDNN is one of them if
+nvidia-cudnn-frontend and the library are installed and ``enabled`` is True. ``allow_tf32`` says
+whether large convolutions of float32 may use TF32. All ways are deterministic: ``deterministic``
+changes nothing.
 """
 from __future__ import annotations
 
@@ -12,23 +14,31 @@ from collections.abc import Iterator
 from types import ModuleType
 from typing import Any
 
-_values: dict[str, Any] = {"enabled": True, "benchmark": False, "deterministic": False,
-                           "allow_tf32": True, "benchmark_limit": None}
+from gpugrad.backend import precision
+
+_values: dict[str, Any] = vars(precision.convolution)
 
 
 def is_available() -> bool:
-    """False: gpugrad does without cuDNN."""
-    return False
+    """Whether there are a GPU, cuDNN and its Python module ``cudnn``. gpugrad does without it."""
+    from gpugrad.ops import conv_cudnn
+
+    return conv_cudnn.library() is not None
 
 
 def is_acceptable(tensor: Any) -> bool:
-    """False: see is_available."""
-    return False
+    """Whether cuDNN could compute with a tensor: it is there, enabled, and has such numbers."""
+    kinds = ("float16", "float32", "float64")
+    return bool(_values["enabled"] and tensor.is_cuda and str(tensor.dtype)[6:] in kinds
+                and is_available())
 
 
 def version() -> int | None:
-    """None: see is_available."""
-    return None
+    """cuDNN's, such as 91002 for 9.10.2; None without it."""
+    from gpugrad.ops import conv_cudnn
+
+    lib = conv_cudnn.library()
+    return None if lib is None else int(lib.backend_version())
 
 
 def set_flags(_enabled: bool | None = None, _benchmark: bool | None = None,
@@ -54,6 +64,23 @@ def flags(enabled: bool = False, benchmark: bool = False, benchmark_limit: int =
     finally:
         _values["benchmark_limit"] = before[2]
         set_flags(*before)
+
+
+class _Conv:
+    """torch.backends.cudnn.conv: allow_tf32 by another name."""
+
+    @property
+    def fp32_precision(self) -> str:
+        return "tf32" if _values["allow_tf32"] else "none"
+
+    @fp32_precision.setter
+    def fp32_precision(self, value: str) -> None:
+        if value not in ("none", "ieee", "tf32"):
+            raise RuntimeError(f"Unknown precision: {value}")
+        _values["allow_tf32"] = value == "tf32"
+
+
+conv = _Conv()
 
 
 class _Module(ModuleType):

@@ -8,6 +8,7 @@ import numpy as np
 
 from gpugrad.backend.kernels import acc
 from gpugrad.dtypes import wide
+from gpugrad.layouts import as_images, as_pixels
 
 # struct Channels of channels.cuh.
 CHANNELS = np.dtype([(f, np.int64) for f in ("n", "c", "size", "part")]
@@ -68,6 +69,17 @@ def layout(shape: Any, dim: Any) -> tuple[int, int, int] | None:
         first[at] *= size
     n, c, size = first
     return (1, 1, n) if c == 1 else (n, c, size)
+
+
+def as_rows(be: Any, a: Any) -> Any:
+    """(n, c, h, w) as (n * h * w, c): a view if it is channels_last."""
+    return be._dense(as_pixels(a)).reshape(-1, a.shape[1])
+
+
+def of_rows(a: Any, shape: Any) -> Any:
+    """as_rows' inverse: images of ``shape`` that are channels_last."""
+    n, c, h, w = shape
+    return as_images(a.reshape(n, h, w, c))
 
 
 def channel_sum(be: Any, x: Any, n: int, c: int, size: int, scale: float = 1.0) -> Any:

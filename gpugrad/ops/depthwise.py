@@ -5,49 +5,60 @@ from typing import Any
 
 import numpy as np
 
-from gpugrad.backend.columns import out_hw
 from gpugrad.backend.kernels import windows
+from gpugrad.dtypes import wide
+from gpugrad.layouts import as_images
+from gpugrad.ops.channels import channel_sum
+from gpugrad.ops.conv_direct import laid, new
 
 FILE = "depthwise"
+BLOCKS = 1024                   # wanted for the gradient of weights with channels last
 
 
-def is_depthwise(be: Any, dtype: Any, w_shape: Any, groups: int) -> bool:
-    """Are there kernels for a convolution by a weight of this shape?"""
-    return groups > 1 and w_shape[1] == 1 and be.takes(dtype)
+def takes(be: Any, kind: str, case: Any) -> bool:
+    """Are there kernels for it?"""
+    return bool(case.groups > 1 == case.w_shape[1] and be.takes(case.dtype))
 
 
-def forward(be: Any, x: Any, w: Any, bias: Any, stride: Any, padding: Any, dilation: Any) -> Any:
+def forward(be: Any, x: Any, w: Any, bias: Any, case: Any) -> Any:
     """convolution's result; bias may be None."""
-    n, c = x.shape[:2]
-    count = out_hw(x.shape, w.shape[2:], stride, padding, dilation)
-    y = be.empty((n, w.shape[0], *count), x.dtype)
-    win = windows(x.shape[2:], count, w.shape[2:], stride, padding, dilation)
-    w = be._dense(w)
+    y, w = new(be, case, case.y_shape), be._dense(w)
     be.kernels.each(FILE, "depthwise", x.dtype, y.size,
-                    (be._dense(x), w, w if bias is None else be._dense(bias), y), win,
-                    *channels(w.shape, c), np.int32(bias is not None))
-    return y
+                    (laid(be, x, case), w, w if bias is None else be._dense(bias), y),
+                    *shape_of(case), np.int32(case.last), np.int32(bias is not None))
+    return as_images(y) if case.last else y
 
 
-def grad_input(be: Any, g: Any, w: Any, x_shape: Any, stride: Any, padding: Any,
-               dilation: Any) -> Any:
-    out = be.empty(tuple(x_shape), g.dtype)
-    win = windows(tuple(x_shape[2:]), g.shape[2:], w.shape[2:], stride, padding, dilation)
-    be.kernels.each(FILE, "depthwise_grad_input", g.dtype, out.size,
-                    (be._dense(g), be._dense(w), out), win, *channels(w.shape, x_shape[1]))
-    return out
+def grad_input(be: Any, g: Any, w: Any, case: Any) -> Any:
+    """The gradient for x."""
+    gx = new(be, case, case.x_shape)
+    be.kernels.each(FILE, "depthwise_grad_input", g.dtype, gx.size,
+                    (laid(be, g, case), be._dense(w), gx), *shape_of(case), np.int32(case.last))
+    return as_images(gx) if case.last else gx
 
 
-def grad_weight(be: Any, g: Any, x: Any, w_shape: Any, stride: Any, padding: Any,
-                dilation: Any) -> Any:
-    out = be.empty(tuple(w_shape), g.dtype)
-    win = windows(x.shape[2:], g.shape[2:], tuple(w_shape[2:]), stride, padding, dilation)
-    length = g.size // max(1, w_shape[0])
+def grad_weight(be: Any, g: Any, x: Any, case: Any) -> Any:
+    """The gradient for w."""
+    (c_out, _, kh, kw), length = case.w_shape, g.size // max(1, case.w_shape[0])
+    if case.last:
+        blocks = -(-c_out // 32) * kh * kw
+        part = max(-(-length // max(1, BLOCKS // blocks)), 256)
+        parts = -(-length // part)
+        sums = be.empty((parts, kh * kw * c_out), wide(g.dtype))
+        be.kernels.launch(FILE, "depthwise_grad_weight_last", (blocks, parts), (256,),
+                          (laid(be, g, case), laid(be, x, case), sums, np.int64(length),
+                           np.int64(part), *shape_of(case)), g.dtype)
+        total = sums if parts == 1 else channel_sum(be, sums, parts, sums.shape[1], 1)
+        total = total.reshape(kh, kw, c_out).astype(g.dtype, copy=False)
+        return be._dense(total.transpose(2, 0, 1))[:, None]
+    out = be.empty(case.w_shape, g.dtype)
     be.kernels.rows(FILE, "depthwise_grad_weight", g.dtype, out.size, length,
-                    (be._dense(g), be._dense(x), out), win, *channels(w_shape, x.shape[1]))
+                    (laid(be, g, case), laid(be, x, case), out), *shape_of(case))
     return out
 
 
-def channels(w_shape: Any, c: int) -> tuple[Any, Any]:
-    """How many output channels there are in all, and of each input channel."""
-    return np.int32(w_shape[0]), np.int32(w_shape[0] // c)
+def shape_of(case: Any) -> tuple[Any, Any, Any]:
+    """The windows, and how many output channels there are in all, and of each input channel."""
+    win = windows(case.x_shape[2:], case.y_shape[2:], case.w_shape[2:], case.stride, case.padding,
+                  case.dilation)
+    return win, np.int32(case.w_shape[0]), np.int32(case.w_shape[0] // case.x_shape[1])

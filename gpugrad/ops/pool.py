@@ -19,6 +19,7 @@ from gpugrad.backend.compiled import FLOAT
 from gpugrad.backend.kernels import windows
 from gpugrad.dtypes import FLOATING
 from gpugrad.dtypes import wide as wide_dtype
+from gpugrad.layouts import as_images, as_pixels, is_last
 from gpugrad.ops import places
 from gpugrad.ops.pool_windows import (
     ONE,
@@ -45,8 +46,15 @@ def pooled(be: Any, name: str, arrays: Any, shape: Any, win: Any, *rest: Any) ->
     dtype = arrays[0].dtype
     if not be.takes(dtype):
         return NotImplemented
+    if is_last(arrays[-1]):                      # the last one has the memory format of x
+        n, c, h, w = shape
+        out = be.empty((n, h, w, c), dtype)
+        be.kernels.each("pool", name, dtype, out.size,
+                        [*[be._dense(as_pixels(a)) for a in arrays], out], win, np.int32(c), *rest)
+        return as_images(out)
     out = be.empty(tuple(shape), dtype)
-    be.kernels.each("pool", name, dtype, out.size, [*map(be._dense, arrays), out], win, *rest)
+    be.kernels.each("pool", name, dtype, out.size, [*map(be._dense, arrays), out], win, np.int32(1),
+                    *rest)
     return out
 
 
@@ -54,10 +62,12 @@ def maxima(be: Any, name: str, x: Any, win: Any) -> Any:
     """(the maxima, their int32 positions in the plane) by a kernel; or NotImplemented."""
     if not be.takes(x.dtype) or not fits(x.shape):
         return NotImplemented
-    y = be.empty((*x.shape[:2], int(win["oh"]), int(win["ow"])), x.dtype)
-    at = be.empty(y.shape, np.int32)
-    be.kernels.each("pool", name, x.dtype, y.size, (be._dense(x), y, at), win)
-    return y, at
+    (n, c), oh, ow, last = x.shape[:2], int(win["oh"]), int(win["ow"]), is_last(x)
+    shape = (n, oh, ow, c) if last else (n, c, oh, ow)
+    y, at = be.empty(shape, x.dtype), be.empty(shape, np.int32)
+    be.kernels.each("pool", name, x.dtype, y.size, (be._dense(as_pixels(x) if last else x), y, at),
+                    win, np.int32(c if last else 1))
+    return (as_images(y), as_images(at)) if last else (y, at)
 
 
 def compiled_maxima(x: Any, kernel: Any, stride: Any, padding: Any, dilation: Any,

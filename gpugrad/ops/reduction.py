@@ -10,6 +10,7 @@ from gpugrad.autograd.op import composite, op
 from gpugrad.autograd.rules import g_dtype
 from gpugrad.backend.kernels import acc
 from gpugrad.dtypes import HALF, WHOLE
+from gpugrad.layouts import in_order
 from gpugrad.ops.channels import channel_moments, channel_sum, launch, layout, plan
 
 LARGE = 1 << 14         # elements of sums for which it is worth to look for a kernel
@@ -51,6 +52,13 @@ def wide_sum(be, x, dim, keepdim):
 
 def summed(be, x, dim, keepdim, scale=1.0):
     """scale times the sum over dim by our kernels, deterministic and fast for any shape."""
+    if not x.flags.c_contiguous and (order := in_order(x)):
+        kept = [] if dim is None else [d for d in order if d not in dim]
+        if kept != sorted(kept):
+            return NotImplemented
+        places = None if dim is None else tuple([order.index(d) for d in dim])
+        out = summed(be, x.transpose(order), places, False, scale)
+        return out if out is NotImplemented else out.reshape(reduced_shape(x.shape, dim, keepdim))
     at = layout(x.shape, dim)
     if at is None or not x.size or not be.kernels.take(x.dtype) or not x.flags.c_contiguous:
         return NotImplemented

@@ -14,6 +14,7 @@ import numpy as np
 from gpugrad.autograd.op import op
 from gpugrad.backend.kernels import acc
 from gpugrad.dtypes import HALF
+from gpugrad.layouts import as_images, as_pixels, is_last
 
 NEAREST, EXACT, LINEAR, CUBIC = "nearest", "nearest-exact", "linear", "cubic"
 
@@ -44,6 +45,11 @@ class resample:
     def cuda(be, x, *, lines):
         if not be.takes(x.dtype):
             return NotImplemented
+        if len(lines) == 2 and is_last(x):
+            x = as_pixels(x)
+            wide = x.astype(be.xp.float32) if x.dtype in HALF else x
+            return as_images(along_dims(be, wide, lines, one_dim_by_kernel, 1)).astype(x.dtype,
+                                                                                       copy=False)
         if x.dtype in HALF:
             wide = x.astype(be.xp.float32)
             return along_dims(be, wide, lines, one_dim_by_kernel).astype(x.dtype)
@@ -52,9 +58,11 @@ class resample:
         return o.resample(g, lines=tuple([n._replace(transposed=not n.transposed) for n in lines]))
 
 
-def along_dims(be: Any, x: Any, lines: Any, step: Any) -> Any:
-    """One dim after the other: the one that leaves the least to do first."""
-    first = x.ndim - len(lines)
+def along_dims(be: Any, x: Any, lines: Any, step: Any, first: int = -1) -> Any:
+    """One dim after the other: the one that leaves the least to do first. They are the last ones,
+    or begin at ``first``.
+    """
+    first = x.ndim - len(lines) if first < 0 else first
     sizes = [(n.out, n.size) if n.transposed else (n.size, n.out) for n in lines]
     order = sorted(range(len(lines)), key=lambda i: (sizes[i][1] / max(1, sizes[i][0]), -i))
     y = x

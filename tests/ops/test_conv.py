@@ -11,6 +11,7 @@ from gpugrad.autograd import gradcheck, gradgradcheck
 from gpugrad.autograd.rules import tensors as T
 from gpugrad.backend import columns, cpu
 from gpugrad.ops import conv
+from gpugrad.ops import conv_ways as ways
 
 KERNELS = [(1, 1), (2, 3), (3, 1), (3, 3)]
 STRIDES = [(1, 1), (2, 1), (2, 3)]
@@ -68,11 +69,11 @@ def test_all_ways_against_the_definition(rng, channels, groups):
         x4, w4, b4, g4 = (a.astype(np.float32) for a in (x, w, b, g))
         args = stride, padding, dilation, groups
         assert_new_close(conv.forward(cpu, x4, w4, b4, *args), wanted, x4)
-        assert_new_close(conv.forward_by_columns(cpu, x4, w4, b4, *args), wanted, x4)
+        assert_new_close(ways.forward_by_columns(cpu, x4, w4, b4, *args), wanted, x4)
         if stride == (1, 1):
-            assert_new_close(conv.forward_by_rows(cpu, x4, w4, b4, *args[1:]), wanted, x4)
-        gx = conv.grad_input_by_columns(cpu, g4, w4, x.shape, *args)
-        gw = conv.grad_weight_by_columns(cpu, g4, x4, w.shape, *args)
+            assert_new_close(ways.forward_by_rows(cpu, x4, w4, b4, *args[1:]), wanted, x4)
+        gx = ways.grad_input_by_columns(cpu, g4, w4, x.shape, *args)
+        gw = ways.grad_weight_by_columns(cpu, g4, x4, w.shape, *args)
         # the map is bilinear, so it checks its own gradients
         dx, dw = rng.standard_normal(x.shape), rng.standard_normal(w.shape)
         np.testing.assert_allclose((gx * dx).sum(), (g * correlate(dx, w, None, *args)).sum(),
@@ -90,9 +91,9 @@ def test_merged_columns_and_many_channels(rng, size, padding):
     wanted = correlate(x, w, b, *args)
     g = rng.standard_normal(wanted.shape)
     for merged in (False, True):
-        np.testing.assert_allclose(conv.forward_by_columns(cpu, x, w, b, *args, merged), wanted)
-        gx = conv.grad_input_by_columns(cpu, g, w, x.shape, *args, merged)
-        gw = conv.grad_weight_by_columns(cpu, g, x, w.shape, *args, merged)
+        np.testing.assert_allclose(ways.forward_by_columns(cpu, x, w, b, *args, merged), wanted)
+        gx = ways.grad_input_by_columns(cpu, g, w, x.shape, *args, merged)
+        gw = ways.grad_weight_by_columns(cpu, g, x, w.shape, *args, merged)
         np.testing.assert_allclose(gx, conv.grad_input(cpu, g, w, x.shape, *args), atol=1e-10)
         np.testing.assert_allclose(gw, conv.grad_weight(cpu, g, x, w.shape, *args), atol=1e-10)
         np.testing.assert_allclose((gx * x).sum(), (gw * w).sum())      # both are <g, f(x, w)>
@@ -104,7 +105,7 @@ def test_a_batch_in_several_parts(rng, monkeypatch):
     g = rng.standard_normal((5, 3, 7, 6))
 
     def results():
-        return [conv.forward(cpu, x, w, b, *args), conv.forward_by_rows(cpu, x, w, b, *args[1:]),
+        return [conv.forward(cpu, x, w, b, *args), ways.forward_by_rows(cpu, x, w, b, *args[1:]),
                 conv.grad_input(cpu, g, w, x.shape, *args),
                 conv.grad_weight(cpu, g, x, w.shape, *args)]
 
