@@ -65,6 +65,22 @@ struct Walk {
     }
 };
 
+// use(its place, an element of x) for this thread's elements of a part, in their order.
+template <class E, class F>
+__device__ __forceinline__ void each_position(const E* x, const Channels& a, const Stand& s,
+                                              F use) {
+    Walk w(a, s);
+    while (w.position + (AHEAD - 1) * w.lanes < w.end) {
+        Index at[AHEAD];
+        E v[AHEAD];
+#pragma unroll
+        for (int k = 0; k < AHEAD; ++k, w.next()) v[k] = x[at[k] = w.at];
+#pragma unroll
+        for (int k = 0; k < AHEAD; ++k) use(at[k], v[k]);
+    }
+    for (; w.more(); w.next()) use(w.at, x[w.at]);
+}
+
 // Over the threads of a channel; all of them get it.
 template <class V> __device__ __forceinline__ V channel_total(V v, const Channels& a) {
     if (a.tile == 1) return block_sum(v);

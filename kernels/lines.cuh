@@ -65,6 +65,31 @@ __device__ __forceinline__ Down down(Index tile, Index length, Index inner) {
     return {outer * inner + column, length, outer * length * inner + column, inner, column < inner};
 }
 
+// This thread's elements of a line from i on, AHEAD of them; `outside` for those beyond the end,
+// which is looked for only if not WHOLE.
+template <bool WHOLE, class L>
+__device__ __forceinline__ void read(T (&v)[AHEAD], const T* x, const L& line, Index i, T outside) {
+#pragma unroll
+    for (int k = 0; k < AHEAD; ++k) {
+        Index j = i + k * line.step();
+        v[k] = WHOLE || j < line.end() ? x[line.at(j)] : outside;
+    }
+}
+
+// use(i, element i) for this thread's elements of a line, in their order.
+template <class L, class F>
+__device__ __forceinline__ void read_line(const T* x, const L& line, F use) {
+    const int step = AHEAD * line.step();
+    Index i = line.begin();
+    T v[AHEAD];
+    for (; i + step - line.step() < line.end(); i += step) {
+        read<true>(v, x, line, i, T());
+#pragma unroll
+        for (int k = 0; k < AHEAD; ++k) use(i + k * line.step(), widen(v[k]));
+    }
+    for (; i < line.end(); i += line.step()) use(i, widen(x[line.at(i)]));
+}
+
 // Run a statement for each line of this block.
 #define EACH_LINE(line, outer, length, inner, ...)                                             \
     if (inner == 1) {                                                                          \

@@ -6,6 +6,7 @@
 // written beside the weight it has in a mean, and both are then summed in chunks, in one fixed
 // order. weight (length) has a part only if `weighted`; a line whose class is `ignore` has none, and
 // a class out of range makes loss and gradient of its line NaN. All in Acc.
+#include "map.cuh"
 #include "softmax.cuh"
 
 typedef const long long* __restrict__ Classes;
@@ -68,8 +69,9 @@ __device__ __forceinline__ void entropy(In x, Classes target, In weight, OutAcc 
     Softened s = soften<true>(x, line, kept);
     Acc shift = rint(s.most), log_sum = log(s.sum) + (s.most - shift), even = 0;
     if (smoothing != 0) {
-        for (Index i = line.begin(); i < line.end(); i += line.step())
-            even += weight_of(weight, weighted, i) * (log_sum - (widen(x[line.at(i)]) - shift));
+        read_line(x, line, [&](Index i, Acc v) {
+            even += weight_of(weight, weighted, i) * (log_sum - (v - shift));
+        });
         even = line.reduce(even, (Acc) 0, Sum()) * smoothing / line.length;
     }
     if (!line.leader()) return;
@@ -110,15 +112,23 @@ __device__ __forceinline__ void entropy_slope(In g, In x, Classes target, In wei
     long long c = target[line.number];
     Acc shift = shifts[line.number], log_sum = log_sums[line.number];
     Acc slope = widen(g[each ? line.number : 0]) / (mean ? *total : 1), own = 0;
-    if (c == ignore) slope = share = all = 0;
-    else if (is_class(c, line.length)) own = (1 - smoothing) * weight_of(weight, weighted, c);
-    else slope = NOT_A_NUMBER;
-    for (Index i = line.begin(); i < line.end(); i += line.step()) {
-        Acc v = (own + all) * exp(widen(x[line.at(i)]) - shift - log_sum);
-        if (i == c) v -= own;
-        if (share != 0) v -= share * weight_of(weight, weighted, i);
-        gx[line.at(i)] = narrow(c == ignore ? 0 : slope * v);
+    Index mine = -1;
+    if (c == ignore) {
+        for (Index i = line.begin(); i < line.end(); i += line.step()) gx[line.at(i)] = narrow(0);
+        return;
     }
+    if (is_class(c, line.length)) {
+        own = (1 - smoothing) * weight_of(weight, weighted, c);
+        mine = (Index) c;
+    } else {
+        slope = NOT_A_NUMBER;
+    }
+    read_line(x, line, [&](Index i, Acc v) {
+        v = (own + all) * exp(v - shift - log_sum);
+        if (i == mine) v -= own;
+        if (share != 0) v -= share * weight_of(weight, weighted, i);
+        gx[line.at(i)] = narrow(slope * v);
+    });
 }
 
 extern "C" __global__ void __launch_bounds__(512, ROW_BLOCKS) cross_entropy_backward(
@@ -132,19 +142,24 @@ extern "C" __global__ void __launch_bounds__(512, ROW_BLOCKS) cross_entropy_back
 
 // (x - y) squared.
 extern "C" __global__ void squared_error(In x, In y, Out out, long long n) {
-    EACH(i, n) {
-        Acc d = widen(x[i]) - widen(y[i]);
-        out[i] = narrow(d * d);
-    }
+    map(x, y, out, n, [](Acc v, Acc w) { return (v - w) * (v - w); });
 }
 
 // 2 (x - y) g slope; g is for each element if `each`, else one for all.
 extern "C" __global__ void squared_error_backward(In g, In x, In y, Out gx, long long n, int each,
                                                   Acc slope) {
     Acc all = each ? 0 : widen(*g) * slope;
-    EACH(i, n) {
-        Acc d = widen(x[i]) - widen(y[i]);
-        gx[i] = narrow(d * (each ? widen(g[i]) * slope : all));
+    bool vectors = aligned<Vector>(x) && aligned<Vector>(y) && aligned<Vector>(gx) &&
+                   (!each || aligned<Vector>(g));
+    EACH_PACK(i, n, PACK) {
+        bool whole = vectors && i + PACK <= (Index) n;
+        Vector a = load<PACK>(x, i, n, whole), b = load<PACK>(y, i, n, whole), c = a;
+        if (each) c = load<PACK>(g, i, n, whole);
+#pragma unroll
+        for (int k = 0; k < PACK; ++k)
+            a.at[k] = narrow((widen(a.at[k]) - widen(b.at[k]))
+                             * (each ? widen(c.at[k]) * slope : all));
+        store(gx, i, n, whole, a);
     }
 }
 
@@ -154,9 +169,19 @@ extern "C" __global__ void __launch_bounds__(512, ROW_BLOCKS) squared_error_part
     EACH_ROW(row, rows) {
         Index first = row * (Index) length, end = min(first + (Index) length, (Index) n);
         Acc sum = 0;
-        for (Index i = first + threadIdx.x; i < end; i += blockDim.x) {
-            Acc d = widen(x[i]) - widen(y[i]);
-            sum += d * d;
+        for (Index i = first + threadIdx.x; i < end; i += AHEAD * blockDim.x) {
+            T v[AHEAD], w[AHEAD];
+#pragma unroll
+            for (int k = 0; k < AHEAD; ++k) {
+                Index at = i + k * (int) blockDim.x;
+                v[k] = x[at < end ? at : i];
+                w[k] = y[at < end ? at : i];
+            }
+#pragma unroll
+            for (int k = 0; k < AHEAD; ++k) {
+                Acc d = widen(v[k]) - widen(w[k]);
+                if (i + k * (int) blockDim.x < end) sum += d * d;
+            }
         }
         sum = block_sum(sum);
         if (threadIdx.x == 0) parts[row] = sum;

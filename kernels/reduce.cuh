@@ -26,6 +26,10 @@
 #define EACH_OF_ROW(i, length)                                                                 \
     for (Index i = threadIdx.x; i < (Index) (length); i += blockDim.x)
 
+// How many elements a thread reads before it uses the first: with one of 16 bits on its way from
+// each thread memory would mostly be idle.
+constexpr int AHEAD = sizeof(T) == 2 && sizeof(Index) == 4 ? 8 : 4;
+
 // The value of the lane whose number differs in the bits of `lanes`.
 template <class V> __device__ __forceinline__ V partner(V v, int lanes) {
     return __shfl_xor_sync(0xffffffffu, v, lanes);

@@ -5,6 +5,7 @@
 // reduced, with channels.cuh's mapping of threads for one part and outer * inner channels; logsumexp
 // takes whole rows (reduce.cuh). All arrays are in C order; sums and comparisons in Acc.
 #include "channels.cuh"
+#include "lines.cuh"
 
 // scale times the sum of each channel: y (c), or parts (parts, c) without the scale if there are
 // several.
@@ -14,7 +15,7 @@ extern "C" __global__ void channel_sum(const T* __restrict__ x,
                                                               Acc scale) {
     Stand s = stand(a);
     Acc sum = 0;
-    for (Walk w(a, s); w.more(); w.next()) sum += widen(x[w.at]);
+    each_position(x, a, s, [&](Index, T v) { sum += widen(v); });
     sum = channel_total(sum, a);
     if (s.lane || !s.inside) return;
     if (a.parts == 1) y[s.channel] = narrow(sum * scale);
@@ -36,13 +37,13 @@ extern "C" __global__ void channel_moments(const T* __restrict__ x,
                                                                   Channels a) {
     Stand s = stand(a);
     Acc sum = 0;
-    for (Walk w(a, s); w.more(); w.next()) sum += widen(x[w.at]);
+    each_position(x, a, s, [&](Index, T v) { sum += widen(v); });
     Acc mean = channel_total(sum, a) / held(a, blockIdx.y);
     sum = 0;
-    for (Walk w(a, s); w.more(); w.next()) {
-        Acc d = widen(x[w.at]) - mean;
+    each_position(x, a, s, [&](Index, T v) {
+        Acc d = widen(v) - mean;
         sum += d * d;
-    }
+    });
     sum = channel_total(sum, a);
     if (s.lane || !s.inside) return;
     Index i = (Index) blockIdx.y * (Index) a.c + s.channel;
@@ -63,16 +64,15 @@ extern "C" __global__ void channel_variance(
 }
 
 // log(sum(exp(x))) of each row, without overflow; x is read twice, the second time from the cache.
-extern "C" __global__ void __launch_bounds__(1024) logsumexp(const T* __restrict__ x,
-                                                             T* __restrict__ y, long long rows,
-                                                             long long length) {
+extern "C" __global__ void __launch_bounds__(512, ROW_BLOCKS) logsumexp(
+        const T* __restrict__ x, T* __restrict__ y, long long rows, long long length) {
     EACH_ROW(row, rows) {
-        const T* in = x + row * (Index) length;
+        Across line = {row, (Index) length};
         Acc top = -INFINITE, sum = 0;
-        EACH_OF_ROW(i, length) top = Max()(top, widen(in[i]));
+        read_line(x, line, [&](Index, Acc v) { top = Max()(top, v); });
         top = block_max(top);
         if (top - top != 0) top = 0;            // infinite or NaN: it goes through exp below
-        EACH_OF_ROW(i, length) sum += exp(widen(in[i]) - top);
+        read_line(x, line, [&](Index, Acc v) { sum += exp(v - top); });
         sum = block_sum(sum);
         if (threadIdx.x == 0) y[row] = narrow(log(sum) + top);
     }
@@ -103,7 +103,16 @@ extern "C" __global__ void line_extreme(const T* __restrict__ x, T* __restrict__
     Index first = outer * (Index) length * step + s.channel - outer * step;
     Index end = s.inside ? min((Index) length, ((Index) n - first - 1) / step + 1) : 0;
     Found best = {0, -1};
-    for (Index p = s.lane; p < end; p += s.lanes)
+    Index p = s.lane;
+    for (; p + (AHEAD - 1) * s.lanes < end; p += AHEAD * s.lanes) {
+        T v[AHEAD];
+#pragma unroll
+        for (int k = 0; k < AHEAD; ++k) v[k] = x[first + (p + k * s.lanes) * step];
+#pragma unroll
+        for (int k = 0; k < AHEAD; ++k)
+            best = Better()(best, Found{sign * widen(v[k]), p + k * s.lanes});
+    }
+    for (; p < end; p += s.lanes)
         best = Better()(best, Found{sign * widen(x[first + p * step]), p});
     for (int half = s.lanes / 2; half; half /= 2) {
         found[threadIdx.x] = best;
@@ -123,7 +132,7 @@ extern "C" __global__ void channel_any(const unsigned char* __restrict__ x,
                                                               Channels a, int wanted) {
     Stand s = stand(a);
     int seen = 0;
-    for (Walk w(a, s); w.more(); w.next()) seen |= (x[w.at] != 0) == wanted;
+    each_position(x, a, s, [&](Index, unsigned char v) { seen |= (v != 0) == wanted; });
     seen = channel_total(seen, a) != 0;
     if (!s.lane && s.inside)
         y[(Index) blockIdx.y * (Index) a.c + s.channel] = (unsigned char) (seen == wanted);

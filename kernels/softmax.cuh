@@ -2,7 +2,8 @@
 //
 // Up to KEPT elements of a line for each of its threads stay in registers and are read once; longer
 // lines are read once here too, maximum and sum found in one go (Milakov, Gimelshein, Online
-// normalizer calculation for softmax, 2018). All in Acc. A line of -inf gives a sum of 0.
+// normalizer calculation for softmax, 2018), AHEAD elements at a time. All in Acc. A line of -inf
+// gives a sum of 0.
 #ifndef GPUGRAD_SOFTMAX_CUH
 #define GPUGRAD_SOFTMAX_CUH
 
@@ -31,6 +32,20 @@ struct Soften {
     }
 };
 
+// s with AHEAD more elements.
+template <bool WHOLE, class L>
+__device__ __forceinline__ void soften(Softened& s, In x, const L& line, Index i) {
+    T v[AHEAD];
+    Acc most = s.most;
+    read<WHOLE>(v, x, line, i, narrow(-INFINITE));
+#pragma unroll
+    for (int k = 0; k < AHEAD; ++k) most = widen(v[k]) > most ? widen(v[k]) : most;
+    if (most > s.most) s.sum *= exp(s.most - most);
+    s.most = most;
+#pragma unroll
+    for (int k = 0; k < AHEAD; ++k) s.sum += exp(widen(v[k]) - most);
+}
+
 // kept: if the line fits, what this thread has of it, v - most if LOG, else exp(v - most).
 template <bool LOG, class L>
 __device__ __forceinline__ Softened soften(In x, const L& line, Acc (&kept)[KEPT]) {
@@ -53,14 +68,10 @@ __device__ __forceinline__ Softened soften(In x, const L& line, Acc (&kept)[KEPT
         s.sum = line.reduce(s.sum, (Acc) 0, Sum());
         return s;
     }
-    for (Index i = line.begin(); i < line.end(); i += line.step()) {
-        Acc v = widen(x[line.at(i)]);
-        if (v > s.most) {
-            s.sum *= exp(s.most - v);
-            s.most = v;
-        }
-        s.sum += exp(v - s.most);
-    }
+    const int step = AHEAD * line.step();
+    Index i = line.begin();
+    for (; i + step - line.step() < line.end(); i += step) soften<true>(s, x, line, i);
+    if (i < line.end()) soften<false>(s, x, line, i);
     return line.reduce(s, Softened{LOWEST, 0}, Soften());
 }
 

@@ -5,13 +5,14 @@ import math
 from typing import Any
 
 from gpugrad._state import off, state
-from gpugrad._tensor import Tensor
+from gpugrad._tensor import Tensor, wrap
 from gpugrad.autograd import casting
 from gpugrad.autograd.grad_mode import is_grad_enabled
 from gpugrad.autograd.rules import tensors as T
 from gpugrad.dtypes import type_name
 from gpugrad.functions.arguments import dim_of
 from gpugrad.functions.types import broadcast_shapes
+from gpugrad.ops.attention_kernels import can_drop
 from gpugrad.ops.dropout import dropout
 
 # Which of PyTorch's backends may be taken: torch.backends.cuda and torch.nn.attention set it. There
@@ -49,7 +50,13 @@ def scaled_dot_product_attention(query: Tensor, key: Tensor, value: Tensor,
         lead = broadcast_shapes(lead, tuple(attn_mask.shape[:-2]))
     q, k, v = _four(query, lead), _four(key, lead, shared), _four(value, lead, shared)
     mask = None if attn_mask is None else _mask(attn_mask, lead, q, k)
-    if dropout_p != 0 or (mask is not None and mask.requires_grad and is_grad_enabled()):
+    learned = mask is not None and mask.requires_grad and is_grad_enabled()
+    if 0 < dropout_p < 1 and not learned and can_drop(
+            q._be, q._a, k._a, v._a, None if mask is None else mask._a, scale):
+        words, offset = q._be.generator.reserve(math.prod(q.shape[:3]) * k.shape[2])
+        out = T.attention(q, k, v, mask, wrap(words, q._be), causal=is_causal, scale=scale,
+                          offset=offset, keep=1 - dropout_p)[0]
+    elif dropout_p != 0 or learned:
         out = _composite(q, _repeated(q, k), _repeated(q, v), mask, dropout_p, is_causal, scale)
     else:
         out = T.attention(q, k, v, mask, causal=is_causal, scale=scale)[0]

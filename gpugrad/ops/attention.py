@@ -3,12 +3,13 @@
 q is (b, h, l, e), k (b, h', s, e), v (b, h', s, ev), the result (b, h, l, ev): h' divides h, and
 h / h' neighbouring heads of q share one of k and v. mask broadcasts with (b, h, l, s): bools say
 which keys a query may see, numbers are added to the scores. With ``causal`` query i sees the keys
-0 ... i. A query that sees nothing gets zeros.
+0 ... i. A query that sees nothing gets zeros. With a ``state`` of a generator that counts, weights
+are dropped: as fused_dropout would the whole matrix (b, h, l, s).
 
 Beside the result there is lse (b, h, l), the logarithm of the sum of each query's exponentials, in
 float32 for 16 bits; infinite for a query that sees nothing. With it backward makes the weights
 again in one step: exp(score - lse). A part is some queries of one head, or some heads, or images,
-with all their keys; the GPU has kernels that go by tiles (kernels/attention.cu).
+with all their keys; the GPU has kernels that go by tiles (ops/attention_kernels.py).
 """
 from __future__ import annotations
 
@@ -19,8 +20,8 @@ import numpy as np
 
 from gpugrad.autograd.op import composite, op
 from gpugrad.backend.compiled import ABSENT, FLOAT, dense, for_floats
-from gpugrad.backend.kernels import acc
 from gpugrad.dtypes import wide
+from gpugrad.ops.attention_kernels import laid_out, once_only, plan_for, scale_of
 from gpugrad.ops.norm import cast, cast_back, needed, parameter, total
 from gpugrad.ops.softmax import line_max, line_sum
 
@@ -28,49 +29,46 @@ from gpugrad.ops.softmax import line_max, line_sum
 @op("ScaledDotProductFlashAttentionForCpuBackward0", outputs=2, diff=2)
 class attention:
     """softmax(scale * q @ k.T, masked) @ v, and lse"""
-    def forward(be, q, k, v, mask=None, *, causal, scale):
+    def forward(be, q, k, v, mask=None, state=None, *, causal, scale, offset=0, keep=1.0):
         sums = wide(q.dtype)
         out, lse = laid_out(be, (*q.shape[:3], v.shape[3]), q.dtype, q), be.empty(q.shape[:3], sums)
         hidden = Hidden(be, mask, q, k, causal, sums)
         qs, outs, logs = (by_group(a, k) for a in (q, out, lse))
         ks, vs = (by_group(a, k) for a in (k, v))
+        kept = kept_of(be, q, k, state, offset, keep)
         for part in parts(be, q, k, causal):
             some = scaled(be, part.rows(qs), scale)
             keys, values = (factor(be, part.keys(a), q.dtype) for a in (ks, vs))
             s = products(be, "scores", some, turned(keys), sums)
             hidden.hide(s, part)
             top, sum_ = soften(be, s, hidden.all)
+            if kept is not None:
+                s *= part.rows(kept)[..., part.key]
             y = wide_product(be, factor(be, s, q.dtype), values, sums)
             y /= sum_
             part.rows(outs)[...] = y
             part.rows(logs)[...] = (top + be.xp.log(sum_))[..., 0]
         return out, lse
-    def meta(be, q, k, v, mask=None, *, causal, scale):
+    def meta(be, q, k, v, mask=None, state=None, *, causal, scale, offset=0, keep=1.0):
         return (laid_out(be, (*q.shape[:3], v.shape[3]), q.dtype, q),
                 be.empty(q.shape[:3], wide(q.dtype)))
-    def cpu(be, q, k, v, mask=None, *, causal, scale):
-        c = helper(q, k, v, mask)
+    def cpu(be, q, k, v, mask=None, state=None, *, causal, scale, offset=0, keep=1.0):
+        c = helper(q, k, v, mask) if state is None else None
         if c is None:
             return NotImplemented
         out, lse = laid_out(be, (*q.shape[:3], v.shape[3]), FLOAT, q), np.empty(q.shape[:3], FLOAT)
         c.attention(q, k, v, *whole_mask(mask, q, k), out, lse, scale, causal, kind_of(mask))
         return out, lse
-    def cuda(be, q, k, v, mask=None, *, causal, scale):
-        if not fits(be, q, k, v, mask):
-            return NotImplemented
-        dtype = q.dtype
-        out, lse = be.empty((*q.shape[:3], v.shape[3]), dtype), be.empty(q.shape[:3], wide(dtype))
-        q, k, v = (be._dense(a) for a in (q, k, v))
-        plan = Plan(be, q, k, v, mask, causal)
-        plan.launch("attention", FORWARD, q.shape[0] * q.shape[1], q.shape[2],
-                    (q, k, v, *plan.masks(q), out, lse), scale)
-        return out, lse
-    grad_mask = None
-    def grads(o, g0, g1, needs, q, k, v, mask, result0, result1, q_dtype, causal, scale):
+    def cuda(be, q, k, v, mask=None, state=None, *, causal, scale, offset=0, keep=1.0):
+        plan = plan_for(be, q, k, v, mask, causal, scale, dropping(state, offset, keep))
+        return NotImplemented if plan is None else plan.forward(q, k, v)
+    grad_mask = grad_state = None
+    def grads(o, g0, g1, needs, q, k, v, mask, state, result0, result1, q_dtype, causal, scale,
+              offset, keep):
         found = [None] * 3
         if g0 is not None:
-            found = o.attention_backward(g0, q, k, v, result0, result1, mask, causal=causal,
-                                         scale=scale)
+            found = o.attention_backward(g0, q, k, v, result0, result1, mask, state, causal=causal,
+                                         scale=scale, offset=offset, keep=keep)
         if g1 is not None:                       # of second order alone
             q, k, *found = cast(o, q_dtype, q, k, *found)
             p = o.attention_weights(q, k, mask, result1, causal, scale)
@@ -84,7 +82,8 @@ class attention:
 @op("ScaledDotProductFlashAttentionForCpuBackwardBackward0", outputs=3, diff=3)
 class attention_backward:
     """The gradients of attention's result for q, k and v; out and lse are what it gave."""
-    def forward(be, g, q, k, v, out, lse, mask=None, *, causal, scale):
+    def forward(be, g, q, k, v, out, lse, mask=None, state=None, *, causal, scale, offset=0,
+                keep=1.0):
         xp, sums = be.xp, wide(q.dtype)
         gq = laid_out(be, q.shape, q.dtype, q)
         gk, gv = (laid_out(be, a.shape, sums, a) for a in (k, v))
@@ -92,6 +91,7 @@ class attention_backward:
         hidden = Hidden(be, mask, q, k, causal, sums)
         qs, gs, outs, logs, gqs = (by_group(a, k) for a in (q, g, out, lse, gq))
         ks, vs, gks, gvs = (by_group(a, k) for a in (k, v, gk, gv))
+        kept = kept_of(be, q, k, state, offset, keep)
         for part in parts(be, q, k, causal):
             some, slopes = scaled(be, part.rows(qs), scale), factor(be, part.rows(gs), q.dtype)
             keys, values = (factor(be, part.keys(a), q.dtype) for a in (ks, vs))
@@ -100,8 +100,12 @@ class attention_backward:
             p -= part.rows(logs)[..., None]
             xp.exp(p, out=p)
             d = products(be, "slopes", slopes, turned(values), sums)
+            if kept is not None:
+                d *= part.rows(kept)[..., part.key]
             d -= (slopes.astype(sums, copy=False) * part.rows(outs)).sum(-1, keepdims=True)
             d *= p
+            if kept is not None:
+                p *= part.rows(kept)[..., part.key]
             p, d = factor(be, p, q.dtype), factor(be, d, q.dtype)
             add_heads(part.keys(gvs), wide_product(be, turned(p), slopes, sums))
             add_heads(part.keys(gks), wide_product(be, turned(d), some, sums))
@@ -109,45 +113,43 @@ class attention_backward:
             y *= be.number[scale, sums]
             part.rows(gqs)[...] = y
         return gq, gk.astype(k.dtype, copy=False), gv.astype(v.dtype, copy=False)
-    def meta(be, g, q, k, v, out, lse, mask=None, *, causal, scale):
+    def meta(be, g, q, k, v, out, lse, mask=None, state=None, *, causal, scale, offset=0,
+             keep=1.0):
         return tuple([laid_out(be, a.shape, a.dtype, a) for a in (q, k, v)])
-    def cpu(be, g, q, k, v, out, lse, mask=None, *, causal, scale):
-        c = helper(q, k, v, mask, g, out, lse)
+    def cpu(be, g, q, k, v, out, lse, mask=None, state=None, *, causal, scale, offset=0, keep=1.0):
+        c = helper(q, k, v, mask, g, out, lse) if state is None else None
         if c is None:
             return NotImplemented
         found = tuple([laid_out(be, a.shape, FLOAT, a) for a in (q, k, v)])
         c.attention_backward(g, q, k, v, out, dense(lse), *whole_mask(mask, q, k), *found, scale,
                              causal, kind_of(mask))
         return found
-    def cuda(be, g, q, k, v, out, lse, mask=None, *, causal, scale):
-        if not fits(be, q, k, v, mask) or g.dtype != q.dtype:
+    def cuda(be, g, q, k, v, out, lse, mask=None, state=None, *, causal, scale, offset=0,
+             keep=1.0):
+        plan = plan_for(be, q, k, v, mask, causal, scale, dropping(state, offset, keep))
+        if plan is None or g.dtype != q.dtype:
             return NotImplemented
-        (n, h, length, _), (_, shared, keys, _), dtype = q.shape, k.shape, q.dtype
-        delta, (gq, gk, gv) = be.empty(lse.shape, wide(dtype)), (be.empty(a.shape, dtype)
-                                                                 for a in (q, k, v))
-        g, q, k, v, out = (be._dense(a) for a in (g, q, k, v, out))
-        lse = parameter(be, lse, dtype)
-        be.kernels.rows("attention", "attention_delta", dtype, n * h * length, v.shape[3],
-                        (g, out, delta))
-        plan = Plan(be, q, k, v, mask, causal)
-        given = g, q, k, v, lse, delta, *plan.masks(q)
-        plan.launch("attention_queries", BACKWARD, n * h, length, (*given, gq), scale)
-        plan.launch("attention_keys", BACKWARD, n * shared, keys, (*given, gk, gv), scale)
-        return gq, gk, gv
-    grad_mask = None
-    def grads(o, g0, g1, g2, needs, g, q, k, v, out, lse, mask, q_dtype, causal, scale):
+        return plan.backward(g, q, k, v, out, parameter(be, lse, q.dtype))
+    grad_mask = grad_state = None
+    def grads(o, g0, g1, g2, needs, g, q, k, v, out, lse, mask, state, q_dtype, causal, scale,
+              offset, keep):
         a, b, c, g, q, k, v, out = cast(o, q_dtype, g0, g1, g2, g, q, k, v, out)
         a, b, c = (o.zeros_like(x) if u is None else u for u, x in ((a, q), (b, k), (c, v)))
         keys, values, b, c = (o.shared_heads(x, q) for x in (k, v, b, c))
         p = o.attention_weights(q, k, mask, lse, causal, scale)
-        slope = o.sub(o.bmm(g, turn(o, values)), o.sum(o.mul(g, out), dim=(3,), keepdim=True))
+        def dropped(x):                          # of weights, or of their gradients
+            return x if state is None else o.fused_dropout(
+                x, state, offset=offset, keep=keep, scale=scale_of(q_dtype, keep))[0]
+        slope = o.sub(dropped(o.bmm(g, turn(o, values))),
+                      o.sum(o.mul(g, out), dim=(3,), keepdim=True))
         ds = o.scale(o.mul(p, slope), number=scale)
         t = o.scale(o.add(o.bmm(a, turn(o, keys)), o.bmm(q, turn(o, b))), number=scale)
         at_dp = o.mul(t, p)
         at_delta = o.neg(o.sum(at_dp, dim=(3,), keepdim=True))
-        at_s = o.mul(o.add(o.mul(t, slope), o.bmm(g, turn(o, c))), p)
+        at_s = o.mul(o.add(o.mul(t, slope), dropped(o.bmm(g, turn(o, c)))), p)
         at_lse = o.neg(o.sum(at_s, dim=(3,), keepdim=False))
         at_s = o.scale(at_s, number=scale)
+        at_dp, p = dropped(at_dp), dropped(p)
         found = [o.add(o.add(o.bmm(at_dp, values), o.bmm(p, c)), o.mul(at_delta, out)),
                  o.add(o.bmm(at_s, keys), o.bmm(ds, b)),
                  o.heads_sum(o.add(o.bmm(turn(o, at_s), q), o.bmm(turn(o, ds), a)), k),
@@ -187,6 +189,22 @@ def heads_sum(o, x, k):
     return o.sum(o.reshape(x, (n, shared, h // shared, s, e)), dim=(2,), keepdim=False)
 
 
+def dropping(state: Any, offset: Any, keep: float) -> Any:
+    """What plan_for takes."""
+    return None if state is None else (state, offset, keep)
+
+
+def kept_of(be: Any, q: Any, k: Any, state: Any, offset: Any, keep: float) -> Any:
+    """What weights are multiplied by in dropout, in by_group's form; None without dropout."""
+    if state is None:
+        return None
+    shape, dtype = (*q.shape[:3], k.shape[2]), wide(q.dtype)
+    ones = be.xp.ones(shape, dtype)
+    kept = be.raw.fused_dropout(ones, state, offset=offset, keep=keep,
+                                scale=scale_of(q.dtype, keep))[0]
+    return by_group(kept, k)
+
+
 def dtype_of(a: Any) -> Any:
     return a._a.dtype if hasattr(a, "_a") else a.dtype
 
@@ -197,15 +215,6 @@ def turn(o: Any, x: Any) -> Any:
 
 def turned(a: Any) -> Any:
     return a.swapaxes(-1, -2)
-
-
-def laid_out(be: Any, shape: Any, dtype: Any, like: Any) -> Any:
-    """New memory for (b, h, l, e), in the order of ``like``: (b, h, l, e), or (b, l, h, e), which
-    is that of heads that were split off a longer last dim."""
-    n, h, length, e = shape
-    if like.strides[1] < like.strides[2]:
-        return be.empty((n, length, h, e), dtype).transpose(0, 2, 1, 3)
-    return be.empty(shape, dtype)
 
 
 # The compiled helper -----------------------------------------------------------------------------
@@ -308,11 +317,6 @@ class Hidden:
             xp.minimum(late, self.limits(seen), out=late)
 
 
-def once_only(mask: Any) -> Any:
-    """A mask with the dims in which it is broadcast, and repeats its memory, of size 1."""
-    return mask[tuple([slice(0, 1) if step == 0 else slice(None) for step in mask.strides])]
-
-
 def scaled(be: Any, q: Any, scale: float) -> Any:
     """scale * q as a factor, with which products need no scaling."""
     dtype = wide(q.dtype)
@@ -361,54 +365,3 @@ def soften(be: Any, s: Any, all_hidden: bool) -> tuple[Any, Any]:
 def add_heads(to: Any, found: Any) -> None:
     """Adds what each head of q gives to the head of k and v that it shares."""
     to += found if found.shape[2] == 1 else found.sum(2, keepdims=True)
-
-
-# Kernels -----------------------------------------------------------------------------------------
-
-# struct Attention of kernels/attention.cu
-STRUCT = np.dtype([(f, np.int32) for f in
-                   "heads group length keys features values causal masked".split()]
-                  + [(f, np.int64) for f in "image head row key".split()])
-# how many rows of this many bytes a block holds
-FORWARD = {256: 64, 512: 32, 1024: 16}
-BACKWARD = {256: 32, 512: 32, 1024: 8}
-ROOM = 64, 128                                   # features and values that kernels have room for
-
-
-def fits(be: Any, q: Any, k: Any, v: Any, mask: Any) -> bool:
-    """Are there kernels? For one query its row of scores is no waste."""
-    dtype, (n, h, length, e), (s, ev) = q.dtype, q.shape, v.shape[2:]
-    return (be.takes(dtype) and dtype == k.dtype == v.dtype and length > 1
-            and bool(q.size and k.size and v.size) and max(e, ev) <= ROOM[-1]
-            and n * h * -(-max(length, s) // 8) < 1 << 31       # blocks of the smallest tiles
-            and (mask is None or mask.dtype in (dtype, bool)))
-
-
-class Plan:
-    """How the kernels of attention.cu are launched for arrays of these shapes."""
-
-    def __init__(self, be: Any, q: Any, k: Any, v: Any, mask: Any, causal: bool) -> None:
-        self.be, self.dtype = be, q.dtype
-        (_, h, length, e), (_, shared, s, _), ev = q.shape, k.shape, v.shape[3]
-        self.room = next(n for n in ROOM if max(e, ev) <= n)
-        self.mask = None if mask is None else be._dense(once_only(mask))
-        kind, steps = 0, [0] * 4
-        if self.mask is not None:
-            kind = 1 if mask.dtype == bool else 2
-            steps = [step // self.mask.itemsize if size > 1 else 0
-                     for step, size in zip(self.mask.strides, self.mask.shape)]
-        self.struct = np.array((h, h // shared, length, s, e, ev, causal, kind, *steps), STRUCT)
-
-    def masks(self, absent: Any) -> tuple[Any, Any]:
-        """The mask as the two arguments that a kernel has for it."""
-        if self.mask is not None and self.mask.dtype == bool:
-            return self.mask, absent
-        return self.be.number[0, np.dtype(bool)], absent if self.mask is None else self.mask
-
-    def launch(self, name: str, rows: dict[int, int], planes: int, length: int, arrays: Any,
-               scale: float) -> None:
-        """A block for each tile of ``length`` rows in each of ``planes`` heads."""
-        held = rows[self.room * wide(self.dtype).itemsize]
-        self.be.launch("attention", f"{name}_{self.room}", (planes * -(-length // held),),
-                       (16, min(held, 16)), (*arrays, self.struct, acc(scale, self.dtype)),
-                       self.dtype)

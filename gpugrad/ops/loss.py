@@ -226,7 +226,8 @@ class mse_loss:
         n, arrays = x.size, (be._dense(x), be._dense(y))
         if reduction == "none":
             out = be.empty(x.shape, x.dtype)
-            be.kernels.each("loss", "squared_error", x.dtype, n, (*arrays, out))
+            be.kernels.each("loss", "squared_error", x.dtype, n, (*arrays, out),
+                            at_once=16 // x.itemsize)
             return out
         rows = -(-n // CHUNK)
         parts, out = be.empty((rows,), dtypes.wide(x.dtype)), be.empty((), x.dtype)
@@ -257,7 +258,7 @@ class mse_loss_backward:
         gx = be.empty(x.shape, g.dtype)
         be.kernels.each("loss", "squared_error_backward", g.dtype, x.size,
                         (*map(be._dense, (g, x, y)), gx), np.int32(reduction == "none"),
-                        acc(slope_of(x, reduction), g.dtype))
+                        acc(slope_of(x, reduction), g.dtype), at_once=16 // g.itemsize)
         return gx
     def grad_g(o, gg, x, y, reduction):
         part = o.mul(gg, o.scale(o.sub(x, y), number=slope_of(x, reduction)))

@@ -85,9 +85,10 @@ def row_places(be: Any, arrays: Any, sizes: Any) -> tuple[Any, Any]:
 
 def select(be: Any, x: Any, index: Any, out: Any, size: int, inner: int) -> None:
     """``out`` (outer, m, inner) becomes the rows of x (outer, size, inner) at index (m,)."""
+    pack = 16 // x.itemsize
     be.kernels.each(FILE, "index_select", x.dtype, out.size,
                     (be._dense(x), as_index(be, index), out), np.int64(size),
-                    np.int64(index.size), np.int64(inner))
+                    np.int64(index.size), np.int64(inner), at_once=pack if inner % pack == 0 else 1)
 
 
 def put(be: Any, x: Any, values: Any, places: Any, size: int, inner: int) -> None:
