@@ -3,6 +3,7 @@
 // All arrays have one shape in C order, but for glu; map.cuh says which thread takes what;
 // calculated in Acc. Where PyTorch's backward takes the result, so does ours: relu, sigmoid, tanh.
 // A NaN stays one.
+#include "gelu.cuh"
 #include "map.cuh"
 
 __device__ __forceinline__ Acc logistic(Acc v) { return 1 / (1 + exp(-v)); }
@@ -153,27 +154,12 @@ extern "C" __global__ void mish_backward(In g, In x, Out gx, long long n) {
     });
 }
 
-// The normal distribution function.
-__device__ __forceinline__ Acc normal_cdf(Acc v) {
-    return (1 + erf(v * (Acc) 0.70710678118654752)) / 2;
-}
-
-constexpr double CUBIC = 0.044715, ROOT = 0.79788456080286536;      // sqrt(2 / pi)
-
-// Its approximation (arXiv:1606.08415).
-__device__ __forceinline__ Acc nearly_cdf(Acc v) {
-    return (1 + tanh((Acc) ROOT * (v + (Acc) CUBIC * v * v * v))) / 2;
-}
-
 extern "C" __global__ void gelu(In x, Out y, long long n) {
     map(x, y, n, [](Acc v) { return v * normal_cdf(v); });
 }
 
 extern "C" __global__ void gelu_backward(In g, In x, Out gx, long long n) {
-    map(g, x, gx, n, [](Acc g, Acc v) {
-        Acc density = exp(v * v / -2) * (Acc) 0.39894228040143268;  // 1 / sqrt(2 pi)
-        return g * (normal_cdf(v) + v * density);
-    });
+    map(g, x, gx, n, [](Acc g, Acc v) { return g * gelu_slope(v); });
 }
 
 extern "C" __global__ void gelu_tanh(In x, Out y, long long n) {
@@ -181,11 +167,7 @@ extern "C" __global__ void gelu_tanh(In x, Out y, long long n) {
 }
 
 extern "C" __global__ void gelu_tanh_backward(In g, In x, Out gx, long long n) {
-    map(g, x, gx, n, [](Acc g, Acc v) {
-        Acc c = nearly_cdf(v);
-        Acc density = 2 * c * (1 - c) * (Acc) ROOT * (1 + (Acc) (3 * CUBIC) * v * v);
-        return g * (c + v * density);
-    });
+    map(g, x, gx, n, [](Acc g, Acc v) { return g * gelu_tanh_slope(v); });
 }
 
 // glu: x and gx are (outer, 2, half), the rest (outer, half), C order: half is what is behind the dim's

@@ -1,15 +1,17 @@
 // What is done to the gradients of a whole network together: norm, clipping, unscaling.
 //
-// many.cuh says which block takes what; column 0 has the gradients, T. Sums are made in Acc, in a
+// many.cuh says which block takes what; the only column has the gradients, T. Sums are made in Acc, in a
 // fixed order: first over a block's chunk, then over all blocks.
 #include "many.cuh"
 #include "reduce.cuh"
+
+typedef TensorsOf<1, 200> Gradients;
 
 // The kinds of norms, for p = 2, 1, infinity and others above 0.
 enum { EUCLIDEAN, ABSOLUTE, LARGEST, POWER };
 
 // One value for each block: sums of |x|^p, or the largest |x|. first: the place of block 0 in parts.
-extern "C" __global__ void __launch_bounds__(1024) norm_parts(Tensors t, Acc* __restrict__ parts,
+extern "C" __global__ void __launch_bounds__(1024) norm_parts(Gradients t, Acc* __restrict__ parts,
                                                               long long first, int kind, Acc p) {
     Chunk chunk = chunk_of_block(t);
     const T* x = (const T*) t.at[0][chunk.k];
@@ -37,7 +39,7 @@ extern "C" __global__ void __launch_bounds__(1024) norm_of_parts(const Acc* __re
 }
 
 // All times limit / (total + 1e-6), where that is below 1 or NaN.
-extern "C" __global__ void clip_norm(Tensors t, const T* __restrict__ total, Acc limit) {
+extern "C" __global__ void clip_norm(Gradients t, const T* __restrict__ total, Acc limit) {
     Acc factor = limit / (widen(*total) + (Acc) 1e-6);
     if (factor >= 1) return;
     Chunk chunk = chunk_of_block(t);
@@ -46,7 +48,7 @@ extern "C" __global__ void clip_norm(Tensors t, const T* __restrict__ total, Acc
 }
 
 // All held between low and high; a NaN stays one.
-extern "C" __global__ void clip_value(Tensors t, Acc low, Acc high) {
+extern "C" __global__ void clip_value(Gradients t, Acc low, Acc high) {
     Chunk chunk = chunk_of_block(t);
     T* x = (T*) t.at[0][chunk.k];
     EACH_OF_CHUNK(i, chunk) {
@@ -57,7 +59,7 @@ extern "C" __global__ void clip_value(Tensors t, Acc low, Acc high) {
 }
 
 // All times *factor; *found_inf becomes 1 if one was infinite or NaN, and else stays what it is.
-extern "C" __global__ void unscale(Tensors t, float* __restrict__ found_inf,
+extern "C" __global__ void unscale(Gradients t, float* __restrict__ found_inf,
                                    const float* __restrict__ factor) {
     Chunk chunk = chunk_of_block(t);
     T* x = (T*) t.at[0][chunk.k];
@@ -89,4 +91,10 @@ extern "C" __global__ void update_scale(float* __restrict__ scale, int* __restri
         successes = 0;
     }
     *tracker = successes;
+}
+
+extern "C" __global__ void zero(Gradients t) {
+    Chunk chunk = chunk_of_block(t);
+    T* x = (T*) t.at[0][chunk.k];
+    EACH_OF_CHUNK(i, chunk) x[i] = narrow(0);
 }

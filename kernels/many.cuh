@@ -2,23 +2,23 @@
 //
 // A block takes CHUNK elements of one tensor, whichever the tensors' sizes: block b works on tensor k
 // with first[k] <= b < first[k + 1]. backend/many.py packs the struct, at most MOST tensors at a time,
-// because the parameters of a kernel have 4 KB in all. All tensors of a column are dense, and those of
+// because the parameters of a kernel have 4 KB in all: fewer, where a tensor has more arrays. All tensors of a column are dense, and those of
 // a row lie in memory in the same order.
 #ifndef GPUGRAD_MANY_CUH
 #define GPUGRAD_MANY_CUH
 
 #include "common.cuh"
 
-#define COLUMNS 5
-#define MOST 72
 #define CHUNK 4096
 
-struct Tensors {
+template <int COLUMNS, int MOST> struct TensorsOf {
     void* at[COLUMNS][MOST];
     long long size[MOST];
     int first[MOST + 1];
     int count;
 };
+
+typedef TensorsOf<5, 72> Tensors;
 
 // What a block works on: elements begin .. end - 1 of tensor k.
 struct Chunk {
@@ -26,7 +26,8 @@ struct Chunk {
     long long begin, end;
 };
 
-__device__ __forceinline__ Chunk chunk_of_block(const Tensors& t) {
+template <int COLUMNS, int MOST>
+__device__ __forceinline__ Chunk chunk_of_block(const TensorsOf<COLUMNS, MOST>& t) {
     int low = 0, high = t.count - 1;
     while (low < high) {
         int middle = (low + high + 1) >> 1;

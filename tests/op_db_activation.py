@@ -116,3 +116,29 @@ record("bias_act", bias_act, lambda d: [
     *[case(d.real(5, 3, 7), d.real(3), activation=a) for a in ("none", "relu")],
     case(d.real(4, 9), d.real(9)), case(d.real(3, 2, 5), d.real(5), dim=2, activation="relu"),
     case(d.real(0, 4), d.real(4)), case(d.real(2, 3, 4, 1), d.real(3), activation="relu")])
+
+
+# Linear layers with their activation --------------------------------------------------------------
+
+def linear_gelu(x: Array, w: Array, bias: Array, approximate: str = "none") -> Any:
+    v = x @ w.T + bias
+    return v * (nearly_normal if approximate == "tanh" else normal)(v), v
+
+
+def act_bias_backward(g: Array, v: Array, activation: str) -> Any:
+    gv = np.where(v > 0, g, 0) if activation == "relu" else \
+        g * gelu_slope(v, "none" if activation == "gelu" else "tanh")
+    return gv, gv.sum(0)
+
+
+def layers(d: Draw, **kw: Any) -> list[Case]:
+    return [case(d.real(n, k), d.real(m, k), d.real(m), **kw)
+            for n, k, m in ((5, 3, 8), (1, 2, 3), (4, 1, 2), (0, 3, 2))]
+
+
+record("linear_relu", lambda x, w, bias: np.maximum(x @ w.T + bias, 0), layers)
+record("linear_gelu", linear_gelu,
+       lambda d: [*layers(d), *layers(d, approximate="tanh")], tolerance=1e-2)
+record("act_bias_backward", act_bias_backward, lambda d: [
+    case(d.real(*shape), d.real(*shape), activation=a)
+    for shape in ((5, 3), (1, 4), (0, 3)) for a in ("relu", "gelu", "gelu_tanh")], tolerance=1e-2)

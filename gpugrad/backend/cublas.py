@@ -14,6 +14,7 @@ import math
 import os
 import sys
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -56,7 +57,12 @@ class Library:
     device, which checks them, looks at those.
     """
 
-    workspace_bytes = 32 << 20      # what NVIDIA recommends for Hopper, and as PyTorch has it
+    def workspace_bytes(self, capability: int) -> int:
+        """How much memory a product may use beside its operands, as PyTorch gives it.
+
+        capability: 90 for 9.0. NVIDIA recommends 32 MiB for Hopper; the rest has 8 MiB and 128 KiB.
+        """
+        return 32 << 20 if capability == 90 else (8 << 20) + (128 << 10)
 
     def __init__(self, lib: Any) -> None:
         self._lib = lib
@@ -137,14 +143,21 @@ def load(cupy: Any) -> Any:
         cupy.cuda.cublas                # noqa: B018  CuPy loads it when the name is first used
     except (ImportError, AttributeError):
         return None
+    return loaded("cublas", Library)
+
+
+def loaded(name: str, library: Any) -> Any:
+    """library(...) of a library of CUDA's that is loaded already, so that no other version comes in
+    beside it; None if there is none.
+    """
     majors = range(14, 10, -1)
     if sys.platform == "win32":
-        names, mode = [f"cublas64_{m}.dll" for m in majors], ctypes.DEFAULT_MODE
-    else:       # only what is loaded already: another version must not come in beside it
-        names, mode = [f"libcublas.so.{m}" for m in majors], os.RTLD_NOLOAD | os.RTLD_NOW
-    for name in names:
+        names, mode = [f"{name}64_{m}.dll" for m in majors], ctypes.DEFAULT_MODE
+    else:
+        names, mode = [f"lib{name}.so.{m}" for m in majors], os.RTLD_NOLOAD | os.RTLD_NOW
+    for file in names:
         try:
-            return Library(ctypes.CDLL(name, mode))
+            return library(ctypes.CDLL(file, mode))
         except (OSError, AttributeError):
             continue
     return None
@@ -157,13 +170,48 @@ class Scalars(dict[tuple[bool, float], int]):
 
     def __init__(self) -> None:
         self._kept: list[Any] = []
+        self._passing: deque[Any] = deque(maxlen=256)   # numbers that change from step to step
 
     def __missing__(self, key: tuple[bool, float]) -> int:
         double, value = key
         number = (ctypes.c_double if double else ctypes.c_float)(value)
+        if len(self) >= 1024:
+            self._passing.append(number)
+            return ctypes.addressof(number)
         self._kept.append(number)
         self[key] = ctypes.addressof(number)
         return self[key]
+
+
+class Plan:
+    """How cuBLAS is asked for the product of operands of some shapes, strides and dtypes."""
+
+    __slots__ = ("c_code", "code", "count", "double", "dtype", "lda", "ldb", "ldc", "offsets",
+                 "shape", "steps", "trans")
+
+    def __init__(self, a: Any, b: Any, out: Any, layouts: Any, code: int, dims: Any) -> None:
+        """layouts: (transposed?, leading dimension) of a, of b and of out; dims: batch_dims()."""
+        (ta, self.lda), (tb, self.ldb), (_, self.ldc) = layouts
+        m, k, n = a.shape[-2], a.shape[-1], b.shape[-1]
+        self.shape, self.dtype = out.shape, out.dtype
+        self.code, self.c_code, self.double = code, _TYPES[out.dtype], code == R_64F
+        if len(dims) == 1 and not ta:
+            size, (step_a, step_b, step_c) = dims[0]
+            if step_b == 0 and step_a == m * self.lda and step_c == m * self.ldc \
+                    and m * size <= _INT_MAX:
+                m, dims = m * size, []          # one right operand: the left ones are one long one
+        self.trans = tb, ta, n, m, k
+        self.count, self.steps = 0, (0, 0, 0)
+        self.offsets: list[tuple[int, ...]] = []
+        if dims:
+            dims = sorted(dims, key=lambda dim: dim[0])
+            self.count, self.steps = dims.pop()
+            sizes = a.itemsize, b.itemsize, out.itemsize
+            self.offsets = [tuple([at * size for at, size in zip(each, sizes)])
+                            for each in offsets(dims)]
+
+
+loading = threading.RLock()
 
 
 class Gemm:
@@ -173,15 +221,19 @@ class Gemm:
         self.be, self._load = be, load
         self._library: Any = None
         self._looked = False
-        self._ampere: bool | None = None        # whether the device has TF32 and bfloat16
+        self._capability = 0
         self._local = threading.local()
         self._scalars = Scalars()
+        self.one_and_zero = self._scalars[False, 1.0], self._scalars[False, 0.0]
+        self._plans: dict[Any, Plan] = {}
 
     @property
     def library(self) -> Any:
         """cuBLAS, looked for at the first product; None if it can't be found."""
         if not self._looked:
-            self._library, self._looked = self._load(self.be.cupy), True
+            with loading:                       # of two threads one waits for what the other finds
+                if not self._looked:
+                    self._library, self._looked = self._load(self.be.cupy), True
         return self._library
 
     def __call__(self, a: Any, b: Any, out: Any = None, dtype: Any = None, alpha: float = 1.0,
@@ -191,12 +243,17 @@ class Gemm:
         dtype: of a new result, by default that of the operands; float32 is possible for half ones.
         Sums of half operands are made in float32. out must not overlap a or b.
         """
-        library = self.library
+        key = None
+        if out is None and not beta:
+            key = a.shape, a.strides, b.shape, b.strides, a.dtype, b.dtype, dtype
+            plan = self._plans.get(key)
+            if plan is not None and self._library is not None:
+                out = self.be.empty(plan.shape, plan.dtype)
+                self._run(plan, a, b, out, alpha, 0.0)
+                return out
         dtype_in = a.dtype
-        code = type_code(dtype_in)
-        if library is None or code is None or b.dtype != dtype_in or a.ndim < 2 or b.ndim < 2:
-            return NotImplemented
-        if code == R_16BF and not self._is_ampere():
+        code: Any = type_code(dtype_in)
+        if b.dtype != dtype_in or a.ndim < 2 or b.ndim < 2 or not self.takes(dtype_in):
             return NotImplemented
         dtype_out = np.dtype(dtype or dtype_in) if out is None else out.dtype
         if dtype_out != dtype_in and (dtype_out != F32 or code == R_64F):
@@ -223,55 +280,64 @@ class Gemm:
             out += product
         elif where[0]:
             a, b = b.swapaxes(-1, -2), a.swapaxes(-1, -2)
-            self._run(library, a, b, out.swapaxes(-1, -2), where[1], code, alpha, beta)
+            self._planned(a, b, out.swapaxes(-1, -2), where[1], code, alpha, beta, None)
         else:
-            self._run(library, a, b, out, where[1], code, alpha, beta)
+            self._planned(a, b, out, where[1], code, alpha, beta, key)
         return out
 
-    def _run(self, library: Any, a: Any, b: Any, out: Any, ldc: int, code: int, alpha: float,
-             beta: float) -> None:
-        """The product into out, whose rows lie ldc elements apart."""
-        m, k, n = a.shape[-2], a.shape[-1], b.shape[-1]
-        a, (ta, lda) = self._readable(a)
-        b, (tb, ldb) = self._readable(b)
+    def _planned(self, a: Any, b: Any, out: Any, ldc: int, code: int, alpha: float, beta: float,
+                 key: Any) -> None:
+        """The product into out, whose rows lie ldc elements apart. Without copies the way how is
+        kept by its key.
+        """
+        left, at_a = self._readable(a)
+        right, at_b = self._readable(b)
         dims: list[Any] = []
         if out.ndim > 2:
-            dims = batch_dims(a, b, out)
+            dims = batch_dims(left, right, out)
             if len(dims) > 1 and calls(dims) > _MAX_LOOPS:
-                a, ta, lda = self._evenly(a, out, ta, lda)
-                b, tb, ldb = self._evenly(b, out, tb, ldb)
-                dims = batch_dims(a, b, out)
-        if len(dims) == 1 and not ta:
-            size, (step_a, step_b, step_c) = dims[0]
-            if step_b == 0 and step_a == m * lda and step_c == m * ldc and m * size <= _INT_MAX:
-                m, dims = m * size, []          # one right operand: the left ones are one long one
-        double = code == R_64F
-        compute = COMPUTE_64F if double else \
-            COMPUTE_32F_FAST_TF32 if code == R_32F and settings.tf32 and self._is_ampere() \
-            else COMPUTE_32F
-        handle = self._handle(library, code)
-        scalars, c_code = self._scalars, _TYPES[out.dtype]
-        alpha_at, beta_at = scalars[double, alpha], scalars[double, beta]
-        a_at, b_at, c_at = (int(x.data.ptr) for x in (a, b, out))
-        if not dims:
-            library.gemm((b, a, out), handle, tb, ta, n, m, k, alpha_at, b_at, code, ldb,
-                         a_at, code, lda, beta_at, c_at, c_code, ldc, compute, DEFAULT_ALGO)
-            return
-        dims.sort(key=lambda dim: dim[0])
-        count, (step_a, step_b, step_c) = dims.pop()
-        for off_a, off_b, off_c in offsets(dims):
-            library.gemm_batched(
-                (b, a, out), handle, tb, ta, n, m, k, alpha_at,
-                b_at + off_b * b.itemsize, code, ldb, step_b,
-                a_at + off_a * a.itemsize, code, lda, step_a, beta_at,
-                c_at + off_c * out.itemsize, c_code, ldc, step_c,
-                count, compute, DEFAULT_ALGO)
+                left, at_a = self._evenly(left, out, at_a)
+                right, at_b = self._evenly(right, out, at_b)
+                dims = batch_dims(left, right, out)
+        plan = Plan(left, right, out, (at_a, at_b, (N, ldc)), code, dims)
+        if key is not None and left is a and right is b:
+            if len(self._plans) >= 4096:
+                self._plans.clear()
+            self._plans[key] = plan
+        self._run(plan, left, right, out, alpha, beta)
 
-    def _is_ampere(self) -> bool:
-        """Whether the compute capability is 8.0 or more."""
-        if self._ampere is None:
-            self._ampere = int(self.be.cupy.cuda.Device(self.be.id).compute_capability) >= 80
-        return self._ampere
+    def _run(self, plan: Plan, a: Any, b: Any, out: Any, alpha: float, beta: float) -> None:
+        library, code, double = self._library, plan.code, plan.double
+        compute = COMPUTE_64F if double else COMPUTE_32F
+        if code == R_32F and settings.tf32 and self.capability() >= 80:
+            compute = COMPUTE_32F_FAST_TF32
+        handle = self.handle(code)
+        scalars = self._scalars
+        alpha_at, beta_at = scalars[double, alpha], scalars[double, beta]
+        if not plan.count:
+            library.gemm((b, a, out), handle, *plan.trans, alpha_at, b.data.ptr, code, plan.ldb,
+                         a.data.ptr, code, plan.lda, beta_at, out.data.ptr, plan.c_code, plan.ldc,
+                         compute, DEFAULT_ALGO)
+            return
+        a_at, b_at, c_at = (int(x.data.ptr) for x in (a, b, out))
+        step_a, step_b, step_c = plan.steps
+        for off_a, off_b, off_c in plan.offsets:
+            library.gemm_batched(
+                (b, a, out), handle, *plan.trans, alpha_at, b_at + off_b, code, plan.ldb, step_b,
+                a_at + off_a, code, plan.lda, step_a, beta_at, c_at + off_c, plan.c_code, plan.ldc,
+                step_c, plan.count, compute, DEFAULT_ALGO)
+
+    def takes(self, dtype: Any) -> bool:
+        """Whether cuBLAS is there and multiplies this dtype here."""
+        code = type_code(dtype)
+        return self.library is not None and code is not None and (
+            code != R_16BF or self.capability() >= 80)
+
+    def capability(self) -> int:
+        """The compute capability: 80 for 8.0, from where on there are TF32 and bfloat16."""
+        if not self._capability:
+            self._capability = int(self.be.cupy.cuda.Device(self.be.id).compute_capability)
+        return self._capability
 
     def _readable(self, x: Any) -> tuple[Any, tuple[int, int]]:
         """x, copied if cuBLAS can't read it as it lies, and (transposed?, leading dimension)."""
@@ -280,24 +346,24 @@ class Gemm:
             return self.be.xp.ascontiguousarray(x), (N, max(1, x.shape[-1]))
         return x, where
 
-    def _evenly(self, x: Any, out: Any, trans: int, ld: int) -> tuple[Any, int, int]:
-        """(x, trans, ld) with one step from each matrix to the next: copied unless it is so."""
+    def _evenly(self, x: Any, out: Any, where: tuple[int, int]) -> tuple[Any, tuple[int, int]]:
+        """(x, where it lies) with one step from each matrix to the next: copied unless it is so."""
         if len(merged(out.shape[:-2], batch_steps(x, out))) <= 1:
-            return x, trans, ld
+            return x, where
         xp = self.be.xp
         x = xp.ascontiguousarray(xp.broadcast_to(x, (*out.shape[:-2], *x.shape[-2:])))
-        return x, N, x.shape[-1]
+        return x, (N, x.shape[-1])
 
     # Handles -------------------------------------------------------------------------------------
 
     def prepare(self) -> None:
         """Make this thread's handle: nothing can be created during a capture."""
         if self.library is not None:
-            self._handle(self.library, R_32F)
+            self.handle(R_32F)
 
-    def _handle(self, library: Any, code: int) -> int:
+    def handle(self, code: int) -> int:
         """This thread's handle, set to the current stream and to the settings."""
-        own = self._local.__dict__
+        library, own = self._library, self._local.__dict__
         handle = own.get("handle")
         if handle is None:
             if self.be.capturing:
@@ -311,8 +377,9 @@ class Gemm:
             library.set_stream(handle, stream)
             self._give_workspace(library, handle, stream, own)
             own["stream"] = stream
-        reduced = settings.half_reduction if code == R_16F else settings.bfloat16_reduction
-        mode = NO_REDUCED_REDUCTION if code in (R_16F, R_16BF) and not reduced else DEFAULT_MATH
+        mode = DEFAULT_MATH if code < R_16F or \
+            (settings.half_reduction if code == R_16F else settings.bfloat16_reduction) \
+            else NO_REDUCED_REDUCTION
         if mode != own["mode"]:
             library.set_math_mode(handle, mode)
             own["mode"] = mode
@@ -321,12 +388,16 @@ class Gemm:
     def _give_workspace(self, library: Any, handle: int, stream: int, own: Any) -> None:
         """Memory for partial sums, kept per stream: cuBLAS's own would be allocated in the capture.
         """
-        if not library.workspace_bytes:
-            return
+        nbytes = library.workspace_bytes(self.capability())
         space = own["spaces"].get(stream)
         if space is None:
-            space = own["spaces"][stream] = self.be.cupy.cuda.alloc(library.workspace_bytes)
-        library.set_workspace(handle, int(space.ptr), library.workspace_bytes)
+            space = own["spaces"][stream] = self.be.cupy.cuda.alloc(nbytes)
+        own["space"] = int(space.ptr), nbytes, stream
+        library.set_workspace(handle, int(space.ptr), nbytes)
+
+    def workspace(self) -> Any:
+        """(address, bytes, stream) of the workspace that handle() has set."""
+        return self._local.__dict__["space"]
 
     def fresh_workspaces(self) -> Any:
         """Use new workspaces in this thread from here on; returns the ones until now.

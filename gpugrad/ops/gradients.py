@@ -16,14 +16,9 @@ FILE = "gradients"
 EUCLIDEAN, ABSOLUTE, LARGEST, POWER = range(4)       # as in kernels/gradients.cu
 
 
-def together(be: Any, arrays: Any) -> bool:
-    """Are there kernels for these?"""
-    return be.takes(arrays[0].dtype) and all(map(be.is_dense, arrays))
-
-
 def total_norm(be: Any, arrays: Any, p: float) -> Any:
     """The p-norm of all elements of all arrays, 0-dim; or NotImplemented."""
-    if not p > 0 or not together(be, arrays):
+    if not p > 0 or not be.takes(arrays[0].dtype):
         return NotImplemented
     dtype = arrays[0].dtype
     acc = np.dtype(np.float64 if dtype.itemsize == 8 else np.float32)
@@ -31,7 +26,7 @@ def total_norm(be: Any, arrays: Any, p: float) -> Any:
     n = sum([-(-a.size // many.CHUNK) for a in arrays])
     parts, norm, first = be.empty((n,), acc), be.empty((), dtype), 0
     how = np.int32(kind), acc.type(p)
-    for tensors, blocks in many.packs(be, [arrays]):
+    for tensors, blocks in many.packs(be, [arrays], many.MOST_GRADIENTS):
         be.launch(FILE, "norm_parts", (blocks,), (many.THREADS,),
                   (tensors, parts, np.int64(first), *how), dtype)
         first += blocks
@@ -43,17 +38,22 @@ def total_norm(be: Any, arrays: Any, p: float) -> Any:
 def clip_norm(be: Any, arrays: Any, total: Any, limit: float) -> Any:
     """All times limit / (total + 1e-6) where that is below 1, in place; or NotImplemented."""
     dtype = arrays[0].dtype
-    if total.dtype != dtype or not together(be, arrays):
+    if total.dtype != dtype or not be.takes(dtype):
         return NotImplemented
     return launched(be, "clip_norm", arrays, total, number(limit, dtype))
 
 
 def clip_value(be: Any, arrays: Any, bound: float) -> Any:
     """All held between -bound and bound, in place; or NotImplemented."""
-    if not together(be, arrays):
-        return NotImplemented
     dtype = arrays[0].dtype
+    if not be.takes(dtype):
+        return NotImplemented
     return launched(be, "clip_value", arrays, number(-bound, dtype), number(bound, dtype))
+
+
+def zero(be: Any, arrays: Any) -> Any:
+    """All filled with zeros; or NotImplemented."""
+    return launched(be, "zero", arrays) if be.takes(arrays[0].dtype) else NotImplemented
 
 
 def unscale(be: Any, arrays: Any, found_inf: Any, factor: Any) -> None:
@@ -61,7 +61,7 @@ def unscale(be: Any, arrays: Any, found_inf: Any, factor: Any) -> None:
 
     found_inf and factor: one float32 each.
     """
-    if together(be, arrays):
+    if be.takes(arrays[0].dtype) and all(map(be.is_dense, arrays)):
         launched(be, "unscale", arrays, found_inf, factor)
         return
     xp = be.xp
@@ -94,7 +94,7 @@ def update_scale(be: Any, scale: Any, tracker: Any, found_inf: Any, growth: floa
 
 
 def launched(be: Any, name: str, arrays: Any, *rest: Any) -> None:
-    for tensors, blocks in many.packs(be, [arrays]):
+    for tensors, blocks in many.packs(be, [arrays], many.MOST_GRADIENTS):
         be.launch(FILE, name, (blocks,), (many.THREADS,), (tensors, *rest), arrays[0].dtype)
 
 

@@ -55,6 +55,18 @@ def combined(be, c, out, beta, alpha):
     return out
 
 
+def added(be, c, a, b, beta, alpha):
+    """beta * c + alpha * (a @ b) by a GPU's cuBLAS alone, for c of the result's shape."""
+    shape = (*a.shape[:-1], b.shape[-1])
+    if c.shape != shape or not a.dtype == b.dtype == c.dtype or not be.gemm.takes(a.dtype) or \
+            type(alpha) is complex or type(beta) is complex:
+        return NotImplemented
+    if beta == 0:                                # c isn't read
+        return be.gemm(a, b, alpha=float(alpha))
+    out = be.copy(c)
+    return be.gemm(a, b, out, None, float(alpha), float(beta))
+
+
 def times(o, g, number):
     return g if number == 1 else o.scale(g, number=number)
 
@@ -83,10 +95,13 @@ class addmm:
             raise
         return out
     def cuda(be, c, a, b, *, beta=1, alpha=1):
-        if not a.ndim == b.ndim == 2 or c.shape != b.shape[1:] or beta != 1 or alpha != 1 or \
-                a.shape[1] != b.shape[0] or not a.dtype == b.dtype == c.dtype:
+        if not a.ndim == b.ndim == 2 or a.shape[1] != b.shape[0] or \
+                not a.dtype == b.dtype == c.dtype:
             return NotImplemented
-        return add_bias(be, be.matmul(a, b), c)
+        if c.shape != b.shape[1:] or beta != 1 or alpha != 1:
+            return added(be, c, a, b, beta, alpha)
+        out = be.epilogues("BIAS", a, b, be._dense(c))
+        return add_bias(be, be.matmul(a, b), c) if out is NotImplemented else out
     def grad_c(o, g, c_shape, beta):
         g = g if g.shape == c_shape else o.sum_to(g, c_shape)
         return g if beta == 1 else o.scale(g, number=beta)
@@ -186,6 +201,8 @@ class baddbmm:
         if a.dtype in HALF:
             return be.in_float32(baddbmm, c, a, b, beta=beta, alpha=alpha)
         return combined(be, c, be.matmul(a, b), beta, alpha)
+    def cuda(be, c, a, b, *, beta=1, alpha=1):
+        return added(be, c, a, b, beta, alpha)
     def grad_c(o, g, c_shape, beta):
         return times(o, o.sum_to(g, c_shape), beta)
     def grad_a(o, g, b, alpha):

@@ -174,6 +174,7 @@ class Optimizer:
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Drop the gradients of all parameters, or fill them with zeros."""
+        kept = []
         for group in self.param_groups:
             for p in group["params"]:
                 if getattr(p, "_grad", None) is None:
@@ -185,7 +186,11 @@ class Optimizer:
                         p.grad.detach_()
                     else:
                         p.grad.requires_grad_(False)
-                    p.grad.zero_()
+                    kept.append(p.grad)
+        if kept:
+            from gpugrad.functions.gradients import zero_
+
+            zero_(kept)
 
     # The step ------------------------------------------------------------------------------------
 

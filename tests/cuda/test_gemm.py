@@ -1,15 +1,18 @@
 """Products by cuBLAS: all ways in which operands can lie in memory, dtypes, TF32, and faults."""
 from __future__ import annotations
 
+import ctypes
 import gc
 import itertools
 import threading
+import time
 from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+from c_library import Noted
 
 import gpugrad as torch
 from gpugrad import backend
@@ -165,6 +168,58 @@ def test_many_uneven_batches_take_one_call_and_a_copy(be: Any, library: Any) -> 
     library.calls.clear()
     assert (be.to_host(be.gemm(a, b)) == host_a @ host_b).all()
     assert len(library.calls) == 1
+
+
+def test_the_second_product_of_a_kind_needs_no_thought(be: Any, library: Any,
+                                                       monkeypatch: pytest.MonkeyPatch) -> None:
+    cases = [((3, 4), c_order, (4, 5), transposed), ((2, 3, 4), c_order, (4, 5), c_order),
+             ((2, 3, 4, 5), heads, (2, 3, 5, 4), heads), ((7, 3, 4), transposed, (4, 5), c_order)]
+    for seed in range(2):
+        for shape_a, how_a, shape_b, how_b in cases:
+            a, host_a = laid(be, shape_a, how_a, "f4", seed)
+            b, host_b = laid(be, shape_b, how_b, "f4", seed + 5)
+            assert (be.to_host(be.gemm(a, b)) == host_a @ host_b).all()
+            half = be.gemm(a.astype("f2"), b.astype("f2"), dtype=np.float32)
+            assert half.dtype == np.float32 and (be.to_host(half) == host_a @ host_b).all()
+        monkeypatch.setattr(cublas, "layout", None)         # the second time around
+    a, host_a = laid(be, (3, 4), c_order, "f4")
+    b, host_b = laid(be, (4, 5), transposed, "f4")
+    assert (be.to_host(be.gemm(a, b, alpha=2.0)) == 2 * (host_a @ host_b)).all()
+
+
+def test_other_factors_than_one_are_cublass_work(be: Any, library: Any) -> None:
+    """addmm and baddbmm with a matrix add in the product's own call."""
+    for name, lead in (("addmm", ()), ("baddbmm", (2,))):
+        op = getattr(be.raw, name)
+        for dtype in ("f4", "f8", "f2"):
+            c, a, b = (laid(be, (*lead, *s), how, dtype, i) for i, (s, how) in enumerate(
+                (((3, 5), transposed), ((3, 4), c_order), ((4, 5), padded_columns))))
+            for beta, alpha in ((1, 1), (2, -1), (0.5, 3), (0, 2)):
+                given = c[0] if beta else be.xp.full_like(c[0], np.nan)
+                library.calls.clear()
+                got = op(given, a[0], b[0], beta=beta, alpha=alpha)
+                want = beta * c[1] + alpha * (a[1] @ b[1])
+                assert (be.to_host(got) == want).all() and len(library.calls) == 1
+                assert (be.to_host(c[0]) == c[1]).all()
+        got = op(*[be.from_host(np.arange(n).reshape(*lead, *s)) for n, s in (
+            (4 << len(lead), (2, 2)), (6 << len(lead), (2, 3)), (6 << len(lead), (3, 2)))], beta=3)
+        assert got.dtype == np.int64                        # by the portable text
+    row = be.from_host(np.arange(5.0))
+    a, host_a = laid(be, (3, 4), c_order)
+    b, host_b = laid(be, (4, 5), c_order)
+    assert (be.to_host(be.raw.addmm(row, a, b, beta=2)) == 2 * np.arange(5) + host_a @ host_b).all()
+
+
+def test_factors_that_change_from_step_to_step_are_not_kept_for_ever() -> None:
+    scalars = cublas.Scalars()
+    addresses = [scalars[False, float(k)] for k in range(3000)]
+    assert len(scalars) == 1024 and scalars[False, 7.0] == addresses[7]
+    assert ctypes.c_float.from_address(addresses[-1]).value == 2999
+
+
+def test_workspaces_are_as_large_as_pytorchs() -> None:
+    found = cublas.Library.workspace_bytes
+    assert found(None, 90) == 33554432 and found(None, 80) == found(None, 75) == 8519680
 
 
 HALVES = ["float16", "bfloat16"]
@@ -378,29 +433,9 @@ def test_results_that_overlap(step: int, fine: bool) -> None:
 # Finding the library -----------------------------------------------------------------------------
 
 def test_the_real_library_is_called_with_the_types_of_its_header() -> None:
-    """A stand-in for the shared library takes the arguments as C would."""
-    seen: dict[str, Any] = {}
-
-    class Function:
-        argtypes: Any = None
-        restype: Any = None
-
-        def __init__(self, name: str) -> None:
-            self.name = name
-
-        def __call__(self, *args: Any) -> int:
-            assert len(args) == len(self.argtypes)
-            seen[self.name] = [t(a).value if isinstance(a, int) else a
-                               for t, a in zip(self.argtypes, args)]
-            return int(seen.get("status", 0))
-
-    functions: dict[str, Function] = {}
-
-    class Loaded:
-        def __getattr__(self, name: str) -> Function:
-            return functions.setdefault(name, Function(name))
-
-    library = cublas.Library(Loaded())
+    lib = Noted()
+    seen = lib.seen
+    library = cublas.Library(lib)
     library.create()
     library.set_stream(1, 2)
     library.set_workspace(1, 3, 32 << 20)
@@ -413,11 +448,32 @@ def test_the_real_library_is_called_with_the_types_of_its_header() -> None:
     library.gemm_batched(None, 1, 0, 1, 2, 3, 4, far, far, 0, 5, far, far, 0, 6, far, far, far, 0,
                          7, far, 9, 68, -1)
     assert seen["cublasGemmStridedBatchedEx"][-6:] == [0, 7, far, 9, 68, -1]
-    assert len(functions["cublasGemmStridedBatchedEx"].argtypes) == 23
-    seen["status"] = 14
+    assert len(lib.functions["cublasGemmStridedBatchedEx"].argtypes) == 23
+    lib.status = 14
     with pytest.raises(RuntimeError, match=r"CUBLAS_STATUS_INTERNAL_ERROR .*\(NT, m=2, n=3, k=4"):
         library.gemm(None, 1, 0, 1, 2, 3, 4, far, far, 0, 5, far, 0, 6, far, far, 0, 7, 68, -1)
 
 
 def test_no_library_is_found_without_cupys() -> None:
     assert cublas.load(SimpleNamespace(cuda=SimpleNamespace())) is None
+
+
+def test_threads_that_begin_together_share_the_library(be: Any) -> None:
+    found, begin = [], threading.Barrier(4)
+
+    def load(cupy: Any) -> Any:
+        time.sleep(0.05)                            # as the search for a library takes its time
+        return object()
+
+    gemm = cublas.Gemm(be, load)
+
+    def ask() -> None:
+        begin.wait()
+        found.append(gemm.library)
+
+    asking = [threading.Thread(target=ask) for _ in range(4)]
+    for thread in asking:
+        thread.start()
+    for thread in asking:
+        thread.join()
+    assert len(found) == 4 and len(set(map(id, found))) == 1

@@ -105,14 +105,14 @@ def test_bias(rng: Any, dtype: str) -> None:
 
 def test_linear_and_convolution_add_their_bias_in_place(rng: Any) -> None:
     be = backend.get("cuda")
-    x, w, b = (be.from_host(array(rng.standard_normal(s), "float32")) for s in ((4, 3), (3, 5), 5))
+    x, w, b = (be.from_host(rng.standard_normal(s)) for s in ((4, 3), (3, 5), 5))
     launched.clear()
-    out = be.raw.addmm(b, x, w)
+    out = be.raw.addmm(b, x, w)                 # of float64, which cuBLASLt has no epilogues for
     assert launched == ["bias_act"]
     np.testing.assert_allclose(be.to_host(out), be.to_host(x) @ be.to_host(w) + be.to_host(b),
                                rtol=1e-5)
-    image = torch.randn(2, 3, 6, 5, device="cuda")
-    conv = torch.nn.Conv2d(3, 4, 3).to("cuda")
+    image = torch.randn(2, 8, 6, 5, device="cuda")
+    conv = torch.nn.Conv2d(8, 40, 3).to("cuda")
     launched.clear()
     got = conv(image)
     assert launched[-1] == "bias_act"

@@ -495,15 +495,40 @@ def test_clip_grad_value(dtype: Any, launched: list[str]) -> None:
     assert launched.count("clip_value") == 1
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float16", "float64"])
+def test_gradients_are_zeroed_together(launched: list[str], dtype: str) -> None:
+    model = torch.nn.ParameterList([torch.nn.Parameter(torch.ones(
+        n % 7, 3, device="cuda", dtype=getattr(torch, dtype))) for n in range(201)])
+    opt = optim.SGD(model, lr=0.1)
+    apart = torch.ones(4, 4, device="cuda", dtype=getattr(torch, dtype))[:, ::2]
+    for zero_grad in (opt.zero_grad, model.zero_grad):
+        for p in model:
+            p.grad = torch.full_like(p, 2.0)
+        model[9].grad = None
+        model[8].data = apart
+        model[8].grad = torch.full((4, 4), 5.0, device="cuda", dtype=apart.dtype)[:, ::2]
+        versions = [p.grad._version for p in model if p.grad is not None]
+        launched.clear()
+        zero_grad(set_to_none=False)
+        assert launched.count("zero") == 1 and model[9].grad is None
+        grads = [p.grad for p in model if p.grad is not None]
+        assert not any(g.any() for g in grads)
+        assert [g._version for g in grads] == [v + 1 for v in versions]
+        zero_grad()
+        assert all(p.grad is None for p in model)
+
+
 # The struct --------------------------------------------------------------------------------------
 
 def test_the_struct_fits_and_is_as_the_kernels_have_it() -> None:
     text = kernels.source("optimizer")          # with the headers it includes
-    for name in ("COLUMNS", "MOST", "CHUNK"):
-        assert f"#define {name} {getattr(many, name)}\n" in text
-    assert many.TENSORS.itemsize == 8 * many.COLUMNS * many.MOST + 8 * many.MOST + \
-        4 * (many.MOST + 1) + 4
-    assert many.TENSORS.itemsize + 200 <= 4096
+    assert f"#define CHUNK {many.CHUNK}\n" in text
+    assert f"typedef TensorsOf<5, {many.MOST}> Tensors;" in text
+    assert f"typedef TensorsOf<1, {many.MOST_GRADIENTS}> Gradients;" in kernels.source("gradients")
+    for struct, columns, most, rest in ((many.TENSORS, 5, many.MOST, 200),
+                                        (many.GRADIENTS, 1, many.MOST_GRADIENTS, 32)):
+        assert struct.itemsize == 8 * (columns + 1) * most + 4 * (most + 1) + 4
+        assert struct.itemsize + rest <= 4096
 
 
 @pytest.mark.parametrize("order", ["forward", "reversed", "5"])

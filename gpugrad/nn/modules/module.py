@@ -361,6 +361,7 @@ class Module(Hookable, Stateful):
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Drop the gradients of all parameters, or fill them with zeros."""
+        kept = []
         for p in self.parameters():
             if p.grad is None:
                 continue
@@ -369,7 +370,11 @@ class Module(Hookable, Stateful):
             else:
                 if p.grad.grad_fn is not None:
                     p.grad.detach_()
-                p.grad.requires_grad_(False).zero_()
+                kept.append(p.grad.requires_grad_(False))
+        if kept:
+            from gpugrad.functions.gradients import zero_
+
+            zero_(kept)
 
     # Devices and dtypes --------------------------------------------------------------------------
 

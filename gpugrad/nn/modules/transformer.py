@@ -7,8 +7,10 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
+from gpugrad._state import listening, off
 from gpugrad._tensor import Tensor
 from gpugrad.autograd.grad_mode import is_grad_enabled
+from gpugrad.autograd.rules import tensors as T
 from gpugrad.backends import mha
 from gpugrad.creation import full
 from gpugrad.functions.multihead import as_numbers
@@ -45,6 +47,18 @@ def _function(activation: Activation) -> Callable[[Tensor], Tensor]:
     if activation not in ("relu", "gelu"):
         raise RuntimeError(f"activation should be relu/gelu, not {activation}")
     return F.relu if activation == "relu" else F.gelu
+
+
+def _plain(module: Any, kind: Any) -> bool:
+    """Is it a module of this class, and nothing but its class's forward runs when it is called?"""
+    return type(module) is kind and not module._hooked and "forward" not in module.__dict__
+
+
+def _kind(f: Any) -> str:
+    """What an activation is: relu, or gelu without its approximation; "" for others."""
+    if f is F.relu or _plain(f, ReLU):
+        return "relu"
+    return "gelu" if f is F.gelu or (_plain(f, GELU) and f.approximate == "none") else ""
 
 
 def _clones(module: Module, n: int) -> ModuleList:
@@ -88,7 +102,21 @@ class _Layer(Module):
                                             need_weights=False)[0])
 
     def _feed(self, x: Tensor) -> Tensor:
-        return self.linear2(self.dropout(self.activation(self.linear1(x))))
+        return self.linear2(self.dropout(self._activated(x)))
+
+    def _activated(self, x: Tensor) -> Tensor:
+        """activation(linear1(x)): on a GPU as one op of the same bits, if nobody could tell."""
+        first = self.linear1
+        if off[0] or not x._be.takes(x._a.dtype) or listening[0] is not None:
+            return self.activation(first(x))
+        kind, w, b = _kind(self.activation), first.weight, first.bias
+        if not kind or not _plain(first, Linear) or b is None or x.dim() < 2 or \
+                x.size(-1) != w.size(1) or not x._be is w._be is b._be or \
+                not x.dtype is w.dtype is b.dtype:
+            return self.activation(first(x))
+        rows = x.reshape(-1, w.size(1))
+        out = T.linear_relu(rows, w, b) if kind == "relu" else T.linear_gelu(rows, w, b)[0]
+        return T.view(out, shape=(*x._a.shape[:-1], w.size(0)))
 
 
 class TransformerEncoderLayer(_Layer):

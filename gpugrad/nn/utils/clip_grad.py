@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from gpugrad._tensor import Tensor, bump, wrap
+from gpugrad._tensor import Tensor, wrap
 from gpugrad.autograd.grad_mode import no_grad
 from gpugrad.autograd.rules import tensors as T
 from gpugrad.creation import tensor
+from gpugrad.functions.gradients import bump_all, sets
 from gpugrad.functions.shape import stack
 from gpugrad.ops import gradients
 
@@ -32,8 +33,9 @@ def get_total_norm(tensors: Tensors, norm_type: float = 2.0, error_if_nonfinite:
     if not tensors:
         return tensor(0.0)
     norms: list[Tensor] = []
-    for be, some in _sets(tensors):
-        found = gradients.total_norm(be, [_dense(t) for t in some], p)
+    for be, dense, some in sets(tensors):
+        arrays = [t._a for t in some] if dense else [be.copy(t._a) for t in some]
+        found = gradients.total_norm(be, arrays, p)
         if found is not NotImplemented:
             norms.append(wrap(found, be))
         elif p == 2 and some[0]._a.dtype.kind == "f" and some[0].element_size() >= 4:
@@ -67,10 +69,10 @@ def clip_grads_with_norm_(parameters: Tensors, max_norm: float, total_norm: Tens
     grads = [p.grad for p in parameters if p.grad is not None]
     limit = float(max_norm)
     scale = None
-    for be, some in _sets(grads):
-        if total_norm._be is be and total_norm._a.ndim == 0 and \
+    for be, dense, some in sets(grads):
+        if dense and total_norm._be is be and total_norm._a.ndim == 0 and \
                 gradients.clip_norm(be, [g._a for g in some], total_norm._a, limit) is None:
-            _bump_all(some)
+            bump_all(some)
             continue
         if scale is None:
             scale = (limit / (total_norm + 1e-6)).clamp(max=1.0)
@@ -113,27 +115,9 @@ def clip_grad_value_(parameters: Tensors, clip_value: float, foreach: bool | Non
     """Hold every element of the gradients between -clip_value and clip_value, in place."""
     parameters = [parameters] if isinstance(parameters, Tensor) else parameters
     bound = float(clip_value)
-    for be, some in _sets([p.grad for p in parameters if p.grad is not None]):
-        if gradients.clip_value(be, [g._a for g in some], bound) is None:
-            _bump_all(some)
+    for be, dense, some in sets([p.grad for p in parameters if p.grad is not None]):
+        if dense and gradients.clip_value(be, [g._a for g in some], bound) is None:
+            bump_all(some)
             continue
         for g in some:
             g.clamp_(min=-bound, max=bound)
-
-
-def _sets(tensors: list[Tensor]) -> Iterable[tuple[Any, list[Tensor]]]:
-    """The tensors by device, dtype, and whether their memory has no gaps; with the backend."""
-    sets: dict[Any, list[Tensor]] = {}
-    for t in tensors:
-        sets.setdefault((t._be, t._a.dtype, t._be.is_dense(t._a)), []).append(t)
-    return [(be, some) for (be, *_), some in sets.items()]
-
-
-def _dense(t: Tensor) -> Any:
-    """The array of a tensor, copied if its memory has gaps."""
-    return t._a if t._be.is_dense(t._a) else t._be.copy(t._a)
-
-
-def _bump_all(tensors: list[Tensor]) -> None:
-    for t in tensors:
-        bump(t)
