@@ -5,7 +5,11 @@
 // are read once. length is less than 2^31 - 8192. Parameters and statistics are in Acc, in which
 // everything is calculated. affine: bit 0 if there is a weight, bit 1 if there is a bias; their
 // arrays are not read otherwise.
-#include "reduce.cuh"
+//
+// ADD: x is first added to another array, the sum, rounded as it is stored, being a result, too; or
+// in backward gx is added to another gradient. The bits are those of an addition by itself.
+#include "channels.cuh"
+#include "rounded.cuh"
 
 // How many elements of a row a thread keeps; kernels.py gives it about four.
 #ifdef FLOAT64
@@ -25,19 +29,25 @@ __device__ __forceinline__ Acc scaled(Acc n, int i, const Acc* weight, const Acc
 }
 
 // CENTRED: layer norm, which subtracts the mean; RMS norm doesn't, and has no mean and no bias.
-template <bool CENTRED>
+template <bool CENTRED, bool ADD = false>
 __device__ __forceinline__ void forward(const T* x, const Acc* weight, const Acc* bias, T* y,
                                         Acc* means, Acc* rs, long long rows, int length, Acc eps,
-                                        int affine) {
+                                        int affine, const T* more = nullptr, T* total = nullptr) {
+    auto first = [=](Index i) {                 // what is normalised, when it is read first
+        T v = x[i];
+        if (ADD) total[i] = v = narrow(widen(v) + widen(more[i]));
+        return widen(v);
+    };
+    auto again = [=](Index i) { return widen(ADD ? total[i] : x[i]); };
     EACH_ROW(row, rows) {
         const Index at = row * length;
         Acc v[KEPT], mean = 0, sum = 0;
 #pragma unroll
-        for (int k = 0; k < KEPT; ++k) v[k] = KEPT_AT(k) < length ? widen(x[at + KEPT_AT(k)]) : 0;
+        for (int k = 0; k < KEPT; ++k) v[k] = KEPT_AT(k) < length ? first(at + KEPT_AT(k)) : 0;
         if (CENTRED) {
 #pragma unroll
             for (int k = 0; k < KEPT; ++k) sum += v[k];
-            EACH_BEYOND(i, length) sum += widen(x[at + i]);
+            EACH_BEYOND(i, length) sum += first(at + i);
             mean = block_sum(sum) / (Acc) length;
             sum = 0;
         }
@@ -47,7 +57,7 @@ __device__ __forceinline__ void forward(const T* x, const Acc* weight, const Acc
             if (KEPT_AT(k) < length) sum += v[k] * v[k];
         }
         EACH_BEYOND(i, length) {
-            Acc d = widen(x[at + i]) - mean;
+            Acc d = (CENTRED ? again(at + i) : first(at + i)) - mean;
             sum += d * d;
         }
         Acc r = 1 / sqrt(block_sum(sum) / (Acc) length + eps);
@@ -56,7 +66,7 @@ __device__ __forceinline__ void forward(const T* x, const Acc* weight, const Acc
             if (KEPT_AT(k) < length)
                 y[at + KEPT_AT(k)] = narrow(scaled(v[k] * r, KEPT_AT(k), weight, bias, affine));
         EACH_BEYOND(i, length)
-            y[at + i] = narrow(scaled((widen(x[at + i]) - mean) * r, i, weight, bias, affine));
+            y[at + i] = narrow(scaled((again(at + i) - mean) * r, i, weight, bias, affine));
         if (threadIdx.x == 0) {
             if (CENTRED) means[row] = mean;
             rs[row] = r;
@@ -77,13 +87,31 @@ extern "C" __global__ void __launch_bounds__(1024) rms_norm(
     forward<false>(x, weight, nullptr, y, nullptr, r, rows, (int) length, eps, affine & 1);
 }
 
+extern "C" __global__ void __launch_bounds__(512, ROW_BLOCKS) add_layer_norm(
+        const T* __restrict__ x, const T* __restrict__ more, const Acc* __restrict__ weight,
+        const Acc* __restrict__ bias, T* __restrict__ total, T* __restrict__ y,
+        Acc* __restrict__ mean, Acc* __restrict__ r, long long rows, long long length, Acc eps,
+        int affine) {
+    forward<true, true>(x, weight, bias, y, mean, r, rows, (int) length, eps, affine, more, total);
+}
+
+extern "C" __global__ void __launch_bounds__(512, ROW_BLOCKS) add_rms_norm(
+        const T* __restrict__ x, const T* __restrict__ more, const Acc* __restrict__ weight,
+        T* __restrict__ total, T* __restrict__ y, Acc* __restrict__ r, long long rows,
+        long long length, Acc eps, int affine) {
+    forward<false, true>(x, weight, nullptr, y, nullptr, r, rows, (int) length, eps, affine & 1,
+                         more, total);
+}
+
 // With h = g * weight and n = (x - mean) * r: gx = r * (h - avg(h) - n * avg(h * n)), and the sums
 // over this row's team of g * n and g, in parts (teams, 2 * length) or for RMS norm (teams, length).
 // A team is what takes one row at a time; it adds up its rows in order.
+// adding: there is `more`, to which gx is added; it may be where gx is.
 template <bool CENTRED>
 __device__ __forceinline__ void backward(const T* g, const T* x, const Acc* weight,
-                                         const Acc* means, const Acc* rs, T* gx, Acc* parts,
-                                         long long rows, int length, int affine) {
+                                         const Acc* means, const Acc* rs, const T* more, T* gx,
+                                         Acc* parts, long long rows, int length, int affine,
+                                         int adding) {
     Index team = (Index) blockIdx.x * blockDim.y + threadIdx.y;
     Acc *gw = parts + team * length * (CENTRED ? 2 : 1), *gb = gw + length;
     Acc w_sum[KEPT] = {}, b_sum[KEPT] = {};
@@ -93,7 +121,11 @@ __device__ __forceinline__ void backward(const T* g, const T* x, const Acc* weig
     }
     EACH_ROW(row, rows) {
         const T *slopes = g + row * length, *in = x + row * length;
-        T* out = gx + row * length;
+        auto put = [=](int i, Acc v) {
+            T slope = narrow(v);
+            const Index at = row * length + i;
+            gx[at] = adding ? narrow(plus(widen(more[at]), widen(slope))) : slope;
+        };
         Acc mean = CENTRED ? means[row] : 0, r = rs[row], n[KEPT], h[KEPT];
         Two<Acc, Acc> sums = {0, 0};
 #pragma unroll
@@ -120,11 +152,11 @@ __device__ __forceinline__ void backward(const T* g, const T* x, const Acc* weig
         Acc shift = CENTRED ? sums.a / (Acc) length : 0, tilt = sums.b / (Acc) length;
 #pragma unroll
         for (int k = 0; k < KEPT; ++k)
-            if (KEPT_AT(k) < length) out[KEPT_AT(k)] = narrow(r * (h[k] - shift - n[k] * tilt));
+            if (KEPT_AT(k) < length) put(KEPT_AT(k), r * (h[k] - shift - n[k] * tilt));
         EACH_BEYOND(i, length) {
             Acc slope = widen(slopes[i]), normal = (widen(in[i]) - mean) * r;
             Acc weighted = affine & 1 ? slope * weight[i] : slope;
-            out[i] = narrow(r * (weighted - shift - normal * tilt));
+            put(i, r * (weighted - shift - normal * tilt));
         }
     }
 #pragma unroll
@@ -137,14 +169,25 @@ __device__ __forceinline__ void backward(const T* g, const T* x, const Acc* weig
 
 extern "C" __global__ void __launch_bounds__(1024) layer_norm_backward(
         const T* __restrict__ g, const T* __restrict__ x, const Acc* __restrict__ weight,
-        const Acc* __restrict__ mean, const Acc* __restrict__ r, T* __restrict__ gx,
-        Acc* __restrict__ parts, long long rows, long long length, int affine) {
-    backward<true>(g, x, weight, mean, r, gx, parts, rows, (int) length, affine);
+        const Acc* __restrict__ mean, const Acc* __restrict__ r, const T* more, T* gx,
+        Acc* __restrict__ parts, long long rows, long long length, int affine, int adding) {
+    backward<true>(g, x, weight, mean, r, more, gx, parts, rows, (int) length, affine, adding);
 }
 
 extern "C" __global__ void __launch_bounds__(1024) rms_norm_backward(
         const T* __restrict__ g, const T* __restrict__ x, const Acc* __restrict__ weight,
-        const Acc* __restrict__ r, T* __restrict__ gx, Acc* __restrict__ parts, long long rows,
-        long long length, int affine) {
-    backward<false>(g, x, weight, nullptr, r, gx, parts, rows, (int) length, affine);
+        const Acc* __restrict__ r, const T* more, T* gx, Acc* __restrict__ parts, long long rows,
+        long long length, int affine, int adding) {
+    backward<false>(g, x, weight, nullptr, r, more, gx, parts, rows, (int) length, affine, adding);
+}
+
+// The teams' sums put together: gw of the first `length` columns of parts, gb of those after them.
+extern "C" __global__ void parameter_slopes(const Acc* __restrict__ parts, T* __restrict__ gw,
+                                            T* __restrict__ gb, Channels a, long long length) {
+    Stand s = stand(a);
+    Acc sum = sum_of_parts(parts, a, s);
+    if (s.lane || !s.inside) return;
+    Index i = s.channel - (Index) length;
+    if (i < 0) gw[s.channel] = narrow(sum);
+    else gb[i] = narrow(sum);
 }

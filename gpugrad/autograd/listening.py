@@ -1,4 +1,4 @@
-"""Hearing what ops do: each call of an op's implementation on CPU arrays, where entries make it.
+"""Hearing what ops do: each call of an op's implementation on arrays, where entries make it.
 
 onnx/trace.py makes a graph of what it hears, recording/ a list of calls to make again. Other things
 that happen to arrays, outside of ops, are told to ``_state.listening[0]``, a Listener.
@@ -51,22 +51,18 @@ def update(method: Callable[..., Any]) -> Callable[..., Any]:
 
 @contextlib.contextmanager
 def hearing(listener: Listener, specs: list[Spec], heard: Callable[[Spec, Any, int], Any],
-            elsewhere: Callable[[Spec, Any], Any] = lambda spec, real: real) -> Iterator[None]:
-    """Put heard(spec, implementation, skip) in the place of each implementation for the CPU, and
-    elsewhere(spec, implementation) in that of those for other devices; skip: how many arguments
-    come before the arrays."""
+            everywhere: bool = False) -> Iterator[None]:
+    """Put heard(spec, implementation, skip) in the place of each implementation for the CPU, or
+    for CUDA devices, too; skip: how many arguments come before the arrays."""
     with one_at_a_time:
         before = listening[0]
         kept = [(s, list(s.impl), s.direct and list(s.direct)) for s in specs]
         try:
             for s, impl, direct in kept:
-                s.impl[0] = heard(s, impl[0], 1)
-                if direct and direct[0]:
-                    s.direct[0] = heard(s, direct[0], 0)     # type: ignore[index]
-                for i in range(1, len(impl)):
-                    s.impl[i] = elsewhere(s, impl[i])
+                for i in range(3 if everywhere else 1):
+                    s.impl[i] = heard(s, impl[i], 1)
                     if direct and direct[i]:
-                        s.direct[i] = elsewhere(s, direct[i])    # type: ignore[index]
+                        s.direct[i] = heard(s, direct[i], 0)     # type: ignore[index]
             listening[0] = listener
             yield
         finally:

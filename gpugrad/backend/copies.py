@@ -49,6 +49,12 @@ class Copies:
 
     def _captured(self, a: Any, fixed: bool) -> Any:
         be = self.be
+        if be.capturing_ops:        # an op's constant: copied now, beside the capture, and kept
+            with be.cupy.cuda.Stream(non_blocking=True) as stream:
+                out = be.cupy.asarray(a, order="C")
+                stream.synchronize()
+            be.kept.append(out)
+            return out
         if not fixed or not a.flags.c_contiguous:
             raise RuntimeError(
                 f"an array of shape {list(np.shape(a))} is copied from the host to {be.name} while "

@@ -3,21 +3,22 @@ from __future__ import annotations
 
 import functools
 import os
+import threading
 import types
 from typing import Any
 
 import numpy as np
 
-from gpugrad.backend import several
+from gpugrad.backend import cublas, cublaslt, several
 from gpugrad.backend.base import Backend
 from gpugrad.backend.columns import out_size
 from gpugrad.backend.copies import Copies, is_pinned
-from gpugrad.backend.cublas import Gemm, load
 from gpugrad.backend.cuda_random import CudaGenerator
-from gpugrad.backend.kernels import Kernels, acc, windows
+from gpugrad.backend.kernels import ACC, BLOCK, Kernels, windows
 from gpugrad.backend.random import DEFAULT_SEED, unsigned_seed
 from gpugrad.device import device
 from gpugrad.dtypes import HALF
+from gpugrad.layouts import in_order
 
 Pair = tuple[int, int]
 
@@ -180,7 +181,16 @@ def _cublas(cupy: Any) -> Any:
         from gpugrad.cudasim.cublas import Library
 
         return Library(cupy)
-    return load(cupy)
+    return cublas.load(cupy)
+
+
+def _cublaslt(cupy: Any) -> Any:
+    """The functions of cuBLASLt, or None."""
+    if simulated():
+        from gpugrad.cudasim.cublaslt import Library
+
+        return Library(cupy)
+    return cublaslt.load(cupy)
 
 
 def seed(value: int, index: int | None = None) -> None:
@@ -206,15 +216,26 @@ class CudaBackend(Backend):
     column_bytes = 1 << 28
     chunk = 1 << 62
     kept: Any = None          # a list of what a graph must keep alive, while one is captured
+    _capturer = 0             # the thread that captures: others work on
 
     def __init__(self, d: device, cupy: Any) -> None:
         super().__init__(d)
         self.id, self.cupy = d.index or 0, cupy
         self.xp, self.ndarray = self.module(), cupy.ndarray
         self.kernels = Kernels(self)
-        self.gemm, self.copies = Gemm(self, _cublas), Copies(self)
+        self.gemm, self.copies = cublas.Gemm(self, _cublas), Copies(self)
+        self.epilogues = cublaslt.Epilogues(self.gemm, _cublaslt)
         self.generator = self.new_generator(_seeds.get(self.id, _seeds[None]))
         _made[self.id] = self
+
+    @property
+    def capturing(self) -> bool:
+        """Does this thread capture a graph?"""
+        return self._capturer != 0 and self._capturer == threading.get_ident()
+
+    @capturing.setter
+    def capturing(self, on: bool) -> None:
+        self._capturer = threading.get_ident() if on else 0
 
     def module(self) -> Any:
         """What ops find as ``be.xp``."""
@@ -229,11 +250,15 @@ class CudaBackend(Backend):
         return a if isinstance(a, self.ndarray) else self.xp.asarray(a)
 
     def scalar(self, value: Any, dtype: Any) -> Any:
-        if self.capturing:      # it would be written at each replay, into memory of the recording
+        # It would be written at each replay, into memory of the recording.
+        if self.capturing and not self.capturing_ops:
             raise RuntimeError(f"the number {value} is used for the first time while a step is "
                                f"recorded: run the step once before recording it")
         checked = np.asarray(value, dtype)[()]      # NumPy raises if it is out of range
         return self.xp.full((), checked, dtype)
+
+    def empty(self, shape: tuple[int, ...], dtype: Any) -> Any:
+        return self.ndarray(shape, dtype)           # as CuPy's empty does it, a call less
 
     def from_host(self, a: Any, non_blocking: bool = False) -> Any:
         return self.copies.to_device(a, non_blocking)
@@ -262,7 +287,8 @@ class CudaBackend(Backend):
         self.copies.record_use(a, stream.cupy)
 
     def is_dense(self, a: Any) -> bool:
-        return bool(a.flags.forc)                   # CuPy's arrays can always be written to
+        # CuPy's arrays can always be written to.
+        return bool(a.flags.forc) or in_order(a) is not None
 
     def address(self, a: Any) -> int:
         return int(a.data.ptr)
@@ -323,13 +349,25 @@ class CudaBackend(Backend):
         numbers: what the kernel takes as Acc after its arrays and n, Python numbers. NotImplemented
         if there is no kernel for the arrays: the caller then takes the portable way.
         """
-        x = arrays[0]
-        alike = all(a.dtype == x.dtype and a.shape == x.shape for a in arrays)
-        if not alike or not self.kernels.take(x.dtype):
+        x, kernels = arrays[0], self.kernels
+        shape, dtype = x.shape, x.dtype
+        for a in arrays:
+            if a.shape != shape or a.dtype != dtype:
+                return NotImplemented
+        if not kernels.take(dtype):
             return NotImplemented
-        out = self.empty(x.shape, x.dtype)
-        self.kernels.each(file, name, x.dtype, out.size, [*map(self._dense, arrays), out],
-                          *[acc(v, x.dtype) for v in numbers], at_once=16 // x.dtype.itemsize)
+        if not x.flags.c_contiguous and (order := order_of(arrays)):
+            out = self.map(file, name, *[a.transpose(order) for a in arrays], numbers=numbers)
+            return out.transpose(np.argsort(order).tolist())
+        out, n, size = self.ndarray(shape, dtype), x.size, dtype.itemsize
+        if n:
+            args = [a if a.flags.c_contiguous else self.xp.ascontiguousarray(a) for a in arrays]
+            grid, count, wide = kernels.spans[n, 16 // size]
+            args += out, count
+            if numbers:
+                kind = ACC[size]
+                args += [kind(v) for v in numbers]
+            kernels.launch(file, name, grid, BLOCK, tuple(args), dtype, wide)
         return out
 
     def _dense(self, a: Any) -> Any:
@@ -377,12 +415,55 @@ class Module:
         self._cupy = cupy
         for ufunc, reduction in (("maximum", "max"), ("minimum", "min"), ("logical_and", "all"),
                                  ("logical_or", "any")):
-            setattr(self, ufunc, Reducing(getattr(cupy, ufunc), getattr(cupy, reduction)))
+            setattr(self, ufunc, Reducing(getattr(self, ufunc), getattr(cupy, reduction)))
 
     def __getattr__(self, name: str) -> Any:
         found = getattr(self._cupy, name)
+        if isinstance(found, self._cupy.ufunc) and found.nout == 1 and name != "matmul":
+            found = InOrder(found, self._cupy.ndarray)
         setattr(self, name, found)                  # next time it is there
         return found
+
+
+def order_of(arrays: Any) -> list[int] | None:
+    """The dims in the order in memory that a result of these arrays is to have; None: C order.
+
+    As in PyTorch that is the order of the first of them that has one: no broadcast dims, no gaps.
+    """
+    for a in arrays:
+        if a.flags.c_contiguous:
+            return None
+        order = in_order(a)
+        if order:
+            return order
+    return None
+
+
+class InOrder:
+    """A ufunc whose new results lie in memory as its largest operand: CuPy's are in C order."""
+
+    def __init__(self, ufunc: Any, ndarray: Any) -> None:
+        self._ufunc, self._ndarray, self._nin = ufunc, ndarray, ufunc.nin
+
+    def __call__(self, *args: Any, **kw: Any) -> Any:
+        if not kw and len(args) == self._nin:
+            for a in args:
+                if isinstance(a, self._ndarray) and not a.flags.c_contiguous:
+                    return self._in_order(args)
+        return self._ufunc(*args, **kw)
+
+    def _in_order(self, args: Any) -> Any:
+        arrays = [a for a in args if isinstance(a, self._ndarray)]
+        ndim, size = max([a.ndim for a in arrays]), max([a.size for a in arrays])
+        order = order_of([a for a in arrays if a.ndim == ndim and a.size == size])
+        if order is None:
+            return self._ufunc(*args)
+        y = self._ufunc(*[a[(None,) * (ndim - a.ndim)].transpose(order)
+                          if getattr(a, "ndim", 0) else a for a in args])
+        return y.transpose(np.argsort(order).tolist())
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._ufunc, name)
 
 
 class Reducing:
@@ -495,7 +576,6 @@ for _name, _method in list(vars(CudaBackend).items()):
     if callable(_method) and _name[0] != "_" and _name not in (
             "module", "address", "is_dense", "from_device", "new_generator"):
         setattr(OneOfSeveral, _name, _guarded(_method))
-OneOfSeveral.empty = _guarded(Backend.empty)      # type: ignore[method-assign]
 
 
 class GuardedGenerator(CudaGenerator):

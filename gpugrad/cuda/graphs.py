@@ -87,7 +87,7 @@ class CUDAGraph:
             raise TypeError(f"pool must come from graph_pool_handle() or from another graph's "
                             f"pool(), not {type(pool).__name__}")
         be = backend_of()
-        if be.capturing:
+        if be.kept is not None:
             raise RuntimeError(f"a graph is being captured on {be.name} already: one at a time")
         for generator in self._generators:
             if generator.be is not be:

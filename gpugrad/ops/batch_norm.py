@@ -9,7 +9,8 @@ from gpugrad.autograd.op import op
 from gpugrad.backend.compiled import FLOAT, dense, for_floats
 from gpugrad.backend.kernels import acc
 from gpugrad.dtypes import wide
-from gpugrad.ops.channels import channel_moments, launch, plan
+from gpugrad.layouts import is_last
+from gpugrad.ops.channels import as_rows, channel_moments, launch, of_rows, plan
 from gpugrad.ops.norm import (
     add_statistics,
     affine,
@@ -62,6 +63,10 @@ class batch_norm:
     def cuda(be, x, weight=None, bias=None, mean=None, var=None, *, training=True, eps=1e-5):
         if not be.kernels.take(x.dtype) or not x.size:
             return NotImplemented
+        if is_last(x):
+            out, used, invstd = batch_norm.spec.impl[be.index](
+                be, as_rows(be, x), weight, bias, mean, var, training=training, eps=eps)
+            return of_rows(out, x.shape), used, invstd
         x, dtype = be._dense(x), x.dtype
         n, c, size = fold(x).shape
         out, (used, invstd) = be.empty(x.shape, dtype), pair(be, (c,), wide(dtype))
@@ -134,6 +139,10 @@ class batch_norm_backward:
     def cuda(be, g, x, weight, mean, invstd, *, training):
         if not be.kernels.take(x.dtype) or g.dtype != x.dtype or not x.size:
             return NotImplemented
+        if is_last(x):
+            gx, gw, gb = batch_norm_backward.spec.impl[be.index](
+                be, as_rows(be, g), as_rows(be, x), weight, mean, invstd, training=training)
+            return of_rows(gx, x.shape), gw, gb
         g, x, mean, invstd = (be._dense(g), be._dense(x), parameter(be, mean, x.dtype),
                               parameter(be, invstd, x.dtype))
         n, c, size = fold(x).shape
@@ -176,12 +185,18 @@ class moved_statistics:
         dtype = running_mean.dtype
         if not be.kernels.take(dtype) or running_var.dtype != dtype:
             return NotImplemented
-        new = pair(be, mean.shape, dtype)
-        be.kernels.each("batch_norm", "moved_statistics", dtype, mean.size, (
-            be._dense(running_mean), be._dense(running_var), parameter(be, mean, dtype),
-            parameter(be, invstd, dtype), *new),
-            *[acc(v, dtype) for v in (share, m / max(m - 1, 1), eps)])
-        return tuple(new)
+        return move(be, be._dense(running_mean), be._dense(running_var), mean, invstd,
+                    pair(be, mean.shape, dtype), share=share, m=m, eps=eps)
+
+
+def move(be: Any, running_mean: Any, running_var: Any, mean: Any, invstd: Any, new: Any, *,
+         share: float, m: int, eps: float) -> Any:
+    """moved_statistics by a kernel, into ``new``, which may be the running ones."""
+    dtype = running_mean.dtype
+    be.kernels.each("batch_norm", "moved_statistics", dtype, mean.size, (
+        running_mean, running_var, parameter(be, mean, dtype), parameter(be, invstd, dtype), *new),
+        *[acc(v, dtype) for v in (share, m / max(m - 1, 1), eps)])
+    return new
 
 
 def channel_products(be: Any, g: Any, x: Any, mean: Any, at: Any, share: int) -> Any:

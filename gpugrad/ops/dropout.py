@@ -12,7 +12,7 @@ from gpugrad.autograd.rules import tensors as T
 from gpugrad.backend.compiled import dense, for_floats
 from gpugrad.backend.kernels import acc
 from gpugrad.backend.random import PhiloxGenerator, below, philox_words
-from gpugrad.layouts import memory_order
+from gpugrad.layouts import as_images, as_pixels, in_order, is_last, memory_order
 
 
 @op("MulBackward0")
@@ -32,6 +32,10 @@ class native_dropout:
     def cuda(be, x, mask, *, scale):
         if not be.takes(x.dtype) or mask.dtype != bool or mask.shape != x.shape:
             return NotImplemented
+        if order := in_order(x):
+            y = native_dropout.spec.impl[be.index](be, x.transpose(order), mask.transpose(order),
+                                                   scale=scale)
+            return y.transpose(np.argsort(order).tolist())
         y = be.empty(x.shape, x.dtype)
         be.kernels.each("dropout", "native_dropout", x.dtype, x.size,
                         (be._dense(x), be._dense(mask), y), acc(scale, x.dtype),
@@ -51,13 +55,19 @@ class fused_dropout:
     def forward(be, x, state, *, offset, keep, scale):
         key, counter = (int(v) for v in be.to_host(state))
         words = philox_words(be.xp, key, (counter + int(offset)) % (1 << 64), x.size)
-        mask = (words.astype(np.uint64) < np.uint64(below(keep))).reshape(x.shape)
+        mask = words.astype(np.uint64) < np.uint64(below(keep))
+        # channels_last: element by element as they lie in memory
+        mask = as_images(mask.reshape(as_pixels(x).shape)) if is_last(x) else mask.reshape(x.shape)
         return native_dropout.spec.forward(be, x, mask, scale=scale), mask
     def meta(be, x, state, *, offset, keep, scale):
         return be.empty(x.shape, x.dtype), be.empty(x.shape, np.bool_)
     def cuda(be, x, state, *, offset, keep, scale):
         if not be.takes(x.dtype):
             return NotImplemented
+        if is_last(x):
+            drawn = fused_dropout.spec.impl[be.index](be, be._dense(as_pixels(x)), state,
+                                                      offset=offset, keep=keep, scale=scale)
+            return tuple(map(as_images, drawn))
         y, mask = be.empty(x.shape, x.dtype), be.empty(x.shape, np.dtype(bool))
         be.kernels.each("dropout", "fused_dropout", x.dtype, x.size, (be._dense(x), y, mask),
                         acc(scale, x.dtype), be._dense(state), np.uint64(offset),
@@ -79,7 +89,8 @@ def dropout(x: Tensor, p: float, training: bool, generator: Any = None) -> Tenso
     if p == 1:
         return T.native_dropout(x, wrap(be.xp.zeros(x._a.shape, bool), be), scale=1.0)
     source, scale = be.generator if generator is None else generator, float(dtype(1) / dtype(1 - p))
-    if isinstance(source, PhiloxGenerator):         # an op can draw element i's number by itself
+    # An op can draw element i's number by itself, if i counts as below.
+    if isinstance(source, PhiloxGenerator) and (x._a.flags.c_contiguous or is_last(x._a)):
         state, offset = source.reserve(math.prod(x._a.shape))
         return T.fused_dropout(x, wrap(state, be), offset=offset, keep=1 - p, scale=scale)[0]
     return T.native_dropout(x, wrap(drawn_as(source, 1 - p, x._a), be), scale=scale)

@@ -16,7 +16,7 @@ from gpugrad.autograd.op import op
 from gpugrad.backend.compiled import ABSENT, FLOAT, dense, for_floats
 from gpugrad.backend.kernels import acc, row_block
 from gpugrad.dtypes import HALF, wide
-from gpugrad.ops.channels import channel_sum
+from gpugrad.ops.channels import launch, plan
 
 TEAMS = 512             # blocks of a backward kernel, each with sums of its own for the parameters
 
@@ -138,20 +138,30 @@ def takes_rows(be: Any, ndim: int, *arrays: Any) -> bool:
 
 
 def by_teams(be: Any, name: str, g: Any, x: Any, weight: Any, statistics: Any, ndim: int,
-             results: int) -> tuple[Any, Any]:
-    """Run a backward kernel of layer_norm.cu: gx, and the ``results`` gradients of parameters."""
+             results: int, more: Any = None, inplace: bool = False) -> tuple[Any, Any]:
+    """Run a backward kernel of layer_norm.cu: gx, and the ``results`` gradients of parameters.
+
+    more: what gx is added to; in its memory if ``inplace``.
+    """
     rows, length = rows_of(x, ndim)
     across, down = row_block(length)
     blocks = min(TEAMS, -(-rows // down))
-    gx, dtype = be.empty(x.shape, x.dtype), wide(x.dtype)
+    gx, dtype = more if inplace else be.empty(x.shape, x.dtype), wide(x.dtype)
     sums = be.empty((blocks * down, results * length), dtype)
     used = [parameter(be, a, x.dtype) for a in statistics]
     be.kernels.launch("layer_norm", name, (blocks,), (across, down), (
-        be._dense(g), be._dense(x), parameter(be, weight, x.dtype, used[0]), *used, gx, sums,
-        np.int64(rows), np.int64(length), affine(weight)), x.dtype)
+        be._dense(g), be._dense(x), parameter(be, weight, x.dtype, used[0]), *used,
+        gx if more is None else be._dense(more), gx, sums, np.int64(rows), np.int64(length),
+        affine(weight), np.int32(more is not None)), x.dtype)
     own = x.dtype if weight is None else weight.dtype
-    total = channel_sum(be, sums, len(sums), results * length, 1).astype(own, copy=False)
-    return gx, total.reshape(results, *x.shape[x.ndim - ndim:])
+    as_own = own if wide(own) == dtype else dtype
+    slopes = [be.empty(x.shape[x.ndim - ndim:], as_own) for _ in range(results)]
+    at = plan(len(sums), results * length, 1, 1)
+    at = at._replace(struct=at.struct.copy())
+    at.struct["parts"] = len(sums)
+    launch(be, "layer_norm", "parameter_slopes", as_own, at,
+           (sums, slopes[0], slopes[-1], at.struct, np.int64(length)), whole=True)
+    return gx, [a.astype(own, copy=False) for a in slopes]
 
 
 def block_sums(n: int, d: int, results: int) -> Any:

@@ -6,8 +6,8 @@ tensors for later. (An optimizer's options are watched by the recorder.)
 from __future__ import annotations
 
 import gc
+import random
 import re
-import sys
 import types
 from typing import Any
 
@@ -42,10 +42,9 @@ class Effects:
 
 
 def _random_states() -> Any:
-    python = sys.modules.get("random")
     state: Any = np.random.get_state(legacy=False)
-    return (python.getstate() if python else None, state["state"]["pos"],
-            state["state"]["key"].tobytes(), state["has_gauss"])
+    return (random.getstate(), state["state"]["pos"], state["state"]["key"].tobytes(),
+            state["has_gauss"])
 
 
 def _holds(check: guards.Check) -> bool:
@@ -64,12 +63,13 @@ def _name(check: guards.Check) -> str:
     return found[0] if found and found[0] != "cell_contents" else "a name of an outer function"
 
 
-def _is_held(t: Tensor, found: list[Tensor]) -> bool:
-    """By more than the graph of a result, whose edges hold leaves, and a leaf whose gradient it is.
+def _is_held(t: Tensor, found: list[Tensor], result: list[Tensor]) -> bool:
+    """By more than the graph of a result, whose edges hold leaves, a leaf whose gradient it is, and
+    a result that is a view of it.
 
     found: those that are looked at, in a list that doesn't count.
     """
-    ours = {id(x) for x in found}
+    ours = {id(x) for x in found} | {id(x._view) for x in result}
     return any([h is not found and id(h) not in ours and not isinstance(h, types.FrameType)
                 and not (type(h) is tuple and h and type(h[0]) is AccumulateGrad)
                 for h in referrers(t)])
@@ -84,7 +84,7 @@ def _kept(recorder: Recorder, result: list[Tensor]) -> str:
     if found:
         gc.collect()                             # those that are only waiting for it don't count
     for t in found:
-        if _is_held(t, found):
+        if _is_held(t, found, result):
             return (f"the step keeps a tensor of shape {list(t.shape)} that it has made, in an "
                     "attribute, a list or a name from outside, which a replay wouldn't do: return "
                     "it")

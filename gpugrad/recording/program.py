@@ -1,4 +1,5 @@
-"""From two recorded calls to one Python function: a line for each call on arrays.
+"""From two recorded calls to one Python function: a line for each call on arrays. (For CUDA devices
+see captured.py.)
 
 The function takes the arguments of the step, looks whether all is as it was (else it returns MISS),
 makes the calls, and gives gradients, versions and results to where they belong.
@@ -11,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from gpugrad._tensor import InferenceCell, Tensor, wrap
-from gpugrad.backend import cpu
+from gpugrad.recording.arrays import HOST, digest, home, is_array, share
 from gpugrad.recording.guards import GONE, PLAIN
 from gpugrad.recording.recorder import Call, Recorder, Ref, SetGrad, refs
 
@@ -72,9 +73,9 @@ def _changed(x: Any, y: Any) -> str:
         if x.keys() != y.keys():
             return f"{x!r}, then {y!r}"
         return next((d for d in map(_changed, x.values(), y.values()) if d), "")
-    if isinstance(x, np.ndarray):
-        same = x.dtype == y.dtype and x.shape == y.shape and x.tobytes() == y.tobytes()
-        return "" if same else "an array"
+    if is_array(x):
+        same = x.dtype == y.dtype and x.shape == y.shape and digest(x) == digest(y)
+        return "" if same else "an array" if x.ndim else f"{x.item()}, then {y.item()}"
     try:
         same = x is y or bool(x == y) or (x != x and y != y)
     except Exception:                    # of an __eq__ of the user's
@@ -140,7 +141,14 @@ def build(recorder: Recorder, owners: list[Tensor], checks: list[Any], result: A
     must hold, each with its constants. result: what the call returned; arguments: its flat
     arguments.
     """
-    return Builder(recorder, owners, result, arguments).made(checks)
+    if all([isinstance(v.a, HOST) for v in recorder.values]):
+        return Builder(recorder, owners, result, arguments).made(checks)
+    from gpugrad.recording.captured import Captured
+    from gpugrad.recording.fusion import fuse
+
+    fuse(recorder, {recorder.numbers[id(t._a)] for t in tensors_in(result)
+                    if id(t._a) in recorder.numbers})
+    return Captured(recorder, owners, result, arguments).made(checks)
 
 
 def tensors_in(x: Any) -> list[Tensor]:
@@ -194,9 +202,10 @@ class Builder:
         kept = [g._a for _, g in r.grads.values() if g is not None]
         kept += [t._a for t in self.results]
         return {n for n, v in enumerate(r.values)
-                if v.made and not v.written and v.call is not None and v.a.nbytes <= _LARGE
+                if v.made and not v.written and v.call is not None
+                and (v.a.nbytes <= _LARGE or r.calls[v.call].name in ("from_host", "from_device"))
                 and r.calls[v.call].name != "empty"
-                and not any([np.may_share_memory(v.a, a) for a in kept])}
+                and not any([share(v.a, a) for a in kept])}
 
     # Names ---------------------------------------------------------------------------------------
 
@@ -231,11 +240,12 @@ class Builder:
         """Return MISS unless it is."""
         constant, named = self.out.constant, self.out.named
         tests: list[str] = []
-        c, number = constant(cpu), 0
+        number = 0
         for i, a in enumerate(self.arguments):
             if isinstance(a, Tensor):
                 x = a._a
-                tests.append(f"a{i}.__class__ is {constant(type(a))} and a{i}._be is {c} and "
+                tests.append(f"a{i}.__class__ is {constant(type(a))} and "
+                             f"a{i}._be is {constant(a._be)} and "
                              f"a{i}._edge is {named(a._edge)} and "
                              f"(x{number} := a{i}._a).shape == {constant(x.shape)} and "
                              f"x{number}.dtype == {constant(x.dtype)} and "
@@ -298,7 +308,8 @@ class Builder:
     def wrapped(self, value: Ref | None, *more: str) -> str:
         if value is None:
             return "None"
-        arguments = [self.name(value.number), self.out.constant(cpu), *more]
+        be = home(self.r.values[value.number].a)
+        arguments = [self.name(value.number), self.out.constant(be), *more]
         return f"{self.out.constant(wrap)}({', '.join(arguments)})"
 
     def line(self, call: Call, i: int) -> str:

@@ -1,8 +1,9 @@
 """One eager call of a function, and a note of every call on arrays that it made.
 
 What is heard: the implementations of ops, called by entries and by backward; the sums and the
-accumulation of gradients; NumPy's functions called through the backend, and random draws; and, as a
-whole, the updates of optimizers, schedules and scalers. Arrays are known by identity. Whatever is
+accumulation of gradients; NumPy's or CuPy's functions called through the backend, and random draws;
+and, as a whole, what is done to all gradients, and the updates of optimizers, schedules and
+scalers. Arrays are known by identity. Whatever is
 computed in another way shows as an array that nobody made, or by elements that changed behind the
 recorder's back: then the call can't be recorded, and ``why`` says so.
 """
@@ -27,8 +28,24 @@ from gpugrad.autograd.node import AccumulateGrad
 from gpugrad.autograd.op import SPECS
 from gpugrad.autograd.rules import RawLevel, Spec
 from gpugrad.backend import cpu
+from gpugrad.backend.cuda_random import CudaGenerator
 from gpugrad.backend.random import CPUGenerator
-from gpugrad.ops import load
+from gpugrad.ops import gradients, load
+from gpugrad.recording.arrays import (
+    accumulate_copy,
+    bounds,
+    changes,
+    devices,
+    digest,
+    duplicate,
+    home,
+    is_array,
+    is_number,
+    put,
+    share,
+    view_of,
+)
+from gpugrad.recording.stand_ins import Draws, Functions
 
 PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 _NOT_USERS = (PACKAGE, contextlib.__file__)
@@ -37,11 +54,12 @@ _NOT_USERS = (PACKAGE, contextlib.__file__)
 _SIZED = frozenset("masked_select unique unique_consecutive unique_dim".split())
 # What the backend makes arrays by, and what reads them, outside of ops.
 _MAKERS = ("asarray", "copy", "empty", "from_host", "expand", "matmul", "keep", "drop", "erf",
-           "diagonal", "im2col", "col2im")
+           "diagonal", "im2col", "col2im", "from_device")
 _READERS = ("read", "holds", "to_host")
 _DRAWS = frozenset("uniform normal random randint randperm bernoulli bernoulli_of exponential "
                    "multinomial words words64".split())
-_ARRAYS = (np.ndarray, np.generic)
+# What is done to all gradients together, outside of ops.
+_TOGETHER = ("total_norm", "clip_norm", "clip_value", "zero")
 
 
 def line() -> str:
@@ -50,11 +68,6 @@ def line() -> str:
     while frame is not None and frame.f_code.co_filename.startswith(_NOT_USERS):
         frame = frame.f_back
     return f"{os.path.basename(frame.f_code.co_filename)}:{frame.f_lineno}" if frame else "?"
-
-
-def digest(a: Any) -> int:
-    """Stands for the elements of an array."""
-    return hash(a.tobytes())
 
 
 class Ref:
@@ -102,22 +115,6 @@ class SetGrad:
 
     def __init__(self, leaf: Tensor, value: Any) -> None:
         self.leaf, self.value, self.line = leaf, value, line()
-
-
-def accumulate_copy(like: Any, g: Any) -> Any:
-    """What AccumulateGrad keeps of a gradient that somebody else may hold."""
-    out = np.empty_like(like)
-    out[...] = g
-    return out
-
-
-def put(a: Any, result: Any) -> None:
-    a[...] = result
-
-
-def view_of(a: Any, order: Any, offset: int, shape: Any, strides: Any, dtype: Any) -> Any:
-    """Another view of the memory of an array, whose dims in that order are contiguous."""
-    return np.ndarray(shape, dtype, a.transpose(order), offset, strides)
 
 
 class Recorder(Listener):
@@ -169,11 +166,8 @@ class Recorder(Listener):
         """The Ref of an array that is used; a number that nobody made is a constant."""
         number = self.numbers.get(id(a))
         if number is None:
-            if not isinstance(a, _ARRAYS):
-                self.refuse("a tensor is not on the CPU, where alone steps are recorded")
-                return None
-            if isinstance(a, np.generic) or (a.ndim == 0 and not a.flags.writeable):
-                return a                         # a Python number, as be.number has it
+            if is_number(a):
+                return a
             return self.ref_of_unknown(a)
         value = self.values[number]
         if value.digest != digest(a):
@@ -184,11 +178,11 @@ class Recorder(Listener):
     def ref_of_unknown(self, a: Any) -> Ref:
         """An array from outside, or a view of one that is known."""
         if a.base is not None and a.size:
-            low, high = np.lib.array_utils.byte_bounds(a)
+            low, high = bounds(a)
             for number, value in enumerate(self.values):
                 b = value.a
-                if isinstance(b, np.ndarray) and (b is a.base or b.base is a.base):
-                    start, end = np.lib.array_utils.byte_bounds(b)
+                if b is a.base or (b is not None and b.base is a.base):
+                    start, end = bounds(b)
                     order = tuple(sorted(range(b.ndim), key=lambda d: -b.strides[d]))
                     if start <= low and high <= end and b.transpose(order).flags.c_contiguous:
                         return self.view(a, number, order)
@@ -200,7 +194,8 @@ class Recorder(Listener):
     def view(self, a: Any, number: int, order: tuple[int, ...]) -> Ref:
         """a is a view, which nobody told of, of the memory of a value."""
         base = self.values[number].a
-        offset = a.__array_interface__["data"][0] - base.__array_interface__["data"][0]
+        be = home(a)
+        offset = be.address(a) - be.address(base)
         call = Call("view", view_of, (self.ref(base), order, offset, a.shape, a.strides, a.dtype),
                     {})
         call.out = self.add(a, len(self.calls))
@@ -209,7 +204,7 @@ class Recorder(Listener):
 
     def tree(self, x: Any) -> Any:
         """Arguments with Refs in the place of arrays."""
-        if isinstance(x, _ARRAYS):
+        if is_array(x):
             return self.ref(x)
         if isinstance(x, Tensor):
             return self.ref(x._a)
@@ -222,7 +217,7 @@ class Recorder(Listener):
 
     def results(self, x: Any, call: int, made: bool) -> Any:
         """Refs of what a call returned: new values, or those that it was given."""
-        if isinstance(x, _ARRAYS):
+        if is_array(x):
             number = self.numbers.get(id(x))
             return self.add(x, call, made=made) if number is None else Ref(number)
         if isinstance(x, tuple | list):
@@ -230,16 +225,19 @@ class Recorder(Listener):
         return None
 
     def refresh(self, call: Call) -> None:
-        """Note what a call wrote to: the arguments that changed, and all that shares their memory.
-        """
-        self.rewritten([self.values[n] for n in refs(call.args) + refs(call.kw)])
+        """Note what a call wrote to: the arguments that changed, or that it is known to write to
+        though these elements stayed the same, and all that shares their memory."""
+        given = refs(call.args) + refs(call.kw)
+        out = {*refs(call.kw.get("out")), *refs(call.out)}
+        certain = {n for n in given if n in out} | set(refs(call.args[:1]) if call.f is put else ())
+        self.rewritten([self.values[n] for n in given], [self.values[n].a for n in certain])
 
-    def rewritten(self, values: list[Value]) -> None:
+    def rewritten(self, values: list[Value], certain: Any = ()) -> None:
         """Those of the values that changed were written to, and so was what shares their memory."""
-        changed = [v.a for v in values if isinstance(v.a, np.ndarray) and v.a.flags.writeable
-                   and digest(v.a) != v.digest]
+        changed = [v.a for v in values if changes(v.a) and digest(v.a) != v.digest]
+        changed += certain
         for v in self.values if changed else ():
-            if isinstance(v.a, np.ndarray) and any([np.may_share_memory(v.a, a) for a in changed]):
+            if any([v.a is a or share(v.a, a) for a in changed]):
                 v.digest, v.written = digest(v.a), True
 
     # Calls ---------------------------------------------------------------------------------------
@@ -251,11 +249,15 @@ class Recorder(Listener):
     @contextlib.contextmanager
     def within(self) -> Iterator[None]:
         """What a call is made of is nothing of its own."""
-        self.inside, cpu.xp = True, np
+        self.inside = True
+        for be, (real, _) in self.functions.items():
+            be.xp = real
         try:
             yield
         finally:
-            self.inside, cpu.xp = False, self.xp
+            self.inside = False
+            for be, (_, heard) in self.functions.items():
+                be.xp = heard
 
     def hear(self, name: str, f: Any, args: Any, kw: dict[str, Any], as_array: bool = False,
              skip: int = 0) -> Any:
@@ -266,7 +268,9 @@ class Recorder(Listener):
             result = f(*args, **kw)
         if as_array and isinstance(result, np.generic):
             result, call.as_array = np.asarray(result), True
-        made = not self.drew and not refs(call.args) and not refs(call.kw)
+        of = refs(call.args) + refs(call.kw)
+        made = not self.drew and (
+            not of or (name in ("from_host", "from_device") and self.values[of[0]].made))
         call.out = self.results(result, len(self.calls), made)
         self.calls.append(call)
         self.refresh(call)
@@ -284,10 +288,6 @@ class Recorder(Listener):
                 return real(*args, **kw)
             return self.hear(name, real, args, kw, True, skip)
         return call
-
-    def elsewhere(self, spec: Spec, real: Any) -> Any:
-        """In the place of an implementation for another device than the CPU."""
-        return self.forbidden(real, "a tensor is not on the CPU, where alone steps are recorded")
 
     def raw_level(self, raw: Any) -> Any:
         """The ops on raw arrays, for backward: each recorded, but for those made of others."""
@@ -307,8 +307,8 @@ class Recorder(Listener):
     # What is told, or found out, besides ---------------------------------------------------------
 
     def converted(self, a: Any, result: Any) -> Any:
-        if not self.idle() and isinstance(a, np.ndarray):
-            call = Call("to", np.ndarray.astype, (self.ref(a), result.dtype), {})
+        if not self.idle() and is_array(a) and not isinstance(a, np.generic):
+            call = Call("to", type(a).astype, (self.ref(a), result.dtype), {})
             call.out = self.add(result, len(self.calls))
             self.calls.append(call)
         return result
@@ -318,15 +318,15 @@ class Recorder(Listener):
             value, was = self.find(a), None
             if value is not None:                # it has been written by now
                 was, value.digest = value.digest, digest(a)
-            call = Call("copy", put, (self.ref(a), self.ref(result)), {})
+            call = Call("copy", put, (self.ref(a), self.tree(result)), {})
             if value is not None:
-                value.digest = was               # type: ignore[assignment]
+                value.digest = was
             self.calls.append(call)
             self.refresh(call)
 
     def created(self, a: Any) -> None:
-        if not self.idle() and isinstance(a, np.ndarray) and id(a) not in self.numbers:
-            call = Call("tensor", np.copy, (a.copy(order="K"), "K"), {})
+        if not self.idle() and not isinstance(a, np.generic) and id(a) not in self.numbers:
+            call = Call("tensor", duplicate, (duplicate(a),), {})
             call.out = self.add(a, len(self.calls), made=True)
             self.calls.append(call)
 
@@ -334,6 +334,11 @@ class Recorder(Listener):
         if not self.idle():
             self.refuse("an index of booleans, or nonzero(), gives a tensor whose size depends on "
                         "elements: use torch.where() or masked_fill()")
+
+    def drawn(self) -> None:
+        """What the last call made is random."""
+        for number in refs(self.calls[-1].out):
+            self.values[number].made = False
 
     def whole(self, method: Callable[..., Any], args: Any, kw: dict[str, Any]) -> Any:
         if self.idle():
@@ -415,7 +420,8 @@ class Recorder(Listener):
             self.grads[id(x)], self.before[id(x)] = (x, have), have
         if have is not None:
             args = have._a, self.ref(g)
-            call = Call("add", np.add, (self.ref(have._a), args[1]), {"out": self.ref(have._a)})
+            call = Call("add", self.functions[node.be][0].add, (self.ref(have._a), args[1]),
+                        {"out": self.ref(have._a)})
             with self.within():
                 _add(node, g, owned, graph)
             self.calls.append(call)
@@ -441,7 +447,8 @@ class Recorder(Listener):
         if self.idle() or graph or had is None:
             return _deliver(edge, g, owned, graph, heap, pending)
         inplace = node.n_out == 1 and slot[2]
-        f = operator.iadd if inplace else operator.add
+        f = operator.iadd if inplace else \
+            self.functions[node.be][0].add if node.be.index else operator.add
         total = self.hear("add", f, (had, g), {})
         # None for g's: the real one has only to put the sum in its place
         if node.n_out == 1:
@@ -463,9 +470,9 @@ class Recorder(Listener):
 
         ``young``, then: the tensors that are new. The garbage collector waits until the end.
         """
-        with hearing(self, list(load().values()), self.heard, self.elsewhere), \
+        with hearing(self, list(load().values()), self.heard, True), \
                 contextlib.ExitStack() as stack:
-            self.xp = Functions(self, np)
+            self.functions = {be: (be.xp, Functions(self, be.xp)) for be in (cpu, *devices())}
             for owner, name, other in self.replacements():
                 stack.callback(_restore(owner, name))
                 setattr(owner, name, other)
@@ -476,16 +483,23 @@ class Recorder(Listener):
             self.young = [t for t in gc.get_objects(generation=0) if isinstance(t, Tensor)]
 
     def replacements(self) -> Iterator[tuple[Any, str, Any]]:
-        yield cpu, "raw", self.raw_level(cpu.raw)
-        yield cpu, "xp", self.xp
-        yield cpu, "generator", Draws(self, cpu.generator)
-        for name in _MAKERS:
-            yield cpu, name, self.maker(name, getattr(cpu, name))
-        for name in _READERS:
-            yield cpu, name, self.reader(getattr(cpu, name))
-        for name in ("manual_seed", "set_state"):
-            yield CPUGenerator, name, self.forbidden(getattr(CPUGenerator, name), "the state of a "
-                                                     "random generator is set")
+        for be, (_, heard) in self.functions.items():
+            yield be, "raw", self.raw_level(be.raw)
+            yield be, "xp", heard
+            yield be, "generator", Draws(self, be.generator, _DRAWS)
+            for name in _MAKERS:
+                if name != "from_device" or be is not cpu:
+                    yield be, name, self.maker(name, getattr(be, name))
+            for name in _READERS:
+                yield be, name, self.reader(getattr(be, name))
+            if be is not cpu:
+                yield be, "scalar", self.quiet(be.scalar)
+        for name in _TOGETHER:
+            yield gradients, name, self.maker(name, getattr(gradients, name))
+        for kind in (CPUGenerator, CudaGenerator):
+            for name in ("manual_seed", "set_state"):
+                yield kind, name, self.forbidden(getattr(kind, name), "the state of a random "
+                                                 "generator is set")
         yield AccumulateGrad, "add", lambda node, *args: self.add_gradient(node, *args)
         yield engine, "deliver", self.deliver
         yield engine, "run", self.sweep
@@ -501,7 +515,21 @@ class Recorder(Listener):
 
     def maker(self, name: str, real: Any) -> Any:
         def call(*args: Any, **kw: Any) -> Any:
-            return real(*args, **kw) if self.idle() else self.hear(name, real, args, kw)
+            if self.idle():
+                return real(*args, **kw)
+            result = self.hear(name, real, args, kw)
+            if result is NotImplemented:         # nothing was done
+                self.calls.pop()
+            return result
+        return call
+
+    def quiet(self, real: Any) -> Any:
+        """A call that makes a constant."""
+        def call(*args: Any, **kw: Any) -> Any:
+            if self.idle():
+                return real(*args, **kw)
+            with self.within():
+                return real(*args, **kw)
         return call
 
     def reader(self, real: Any) -> Any:
@@ -531,50 +559,6 @@ def _restore(owner: Any, name: str) -> Callable[[], None]:
         return lambda: delattr(owner, name)
     was = vars(owner)[name]
     return lambda: setattr(owner, name, was)
-
-
-class Functions:
-    """NumPy's functions, as the backend has them, heard; also those of linalg and such, and the
-    methods of a ufunc."""
-
-    def __init__(self, recorder: Recorder, real: Any) -> None:
-        self._recorder, self._real = recorder, real
-
-    def __getattr__(self, name: str) -> Any:
-        found = getattr(self._real, name)
-        heard = callable(found) and not isinstance(found, type)
-        return Functions(self._recorder, found) if heard or type(found) is type(np) else found
-
-    def __call__(self, *args: Any, **kw: Any) -> Any:
-        recorder, f = self._recorder, self._real
-        if recorder.idle():
-            return f(*args, **kw)
-        if getattr(f, "__module__", "") == "numpy.linalg":
-            recorder.refuse(f"linalg.{f.__name__}() decides by elements what to do")
-        return recorder.hear(f.__name__, f, args, kw)
-
-
-class Draws:
-    """The CPU's generator, heard."""
-
-    def __init__(self, recorder: Recorder, real: Any) -> None:
-        self._recorder, self._real = recorder, real
-
-    def __getattr__(self, name: str) -> Any:
-        real = getattr(self._real, name)
-        if name not in _DRAWS:
-            return real
-        recorder = self._recorder
-
-        def call(*args: Any, **kw: Any) -> Any:
-            recorder.drew = True
-            if recorder.idle():
-                return real(*args, **kw)
-            result = recorder.hear(name, real, args, kw)
-            for number in refs(recorder.calls[-1].out):
-                recorder.values[number].made = False
-            return result
-        return call
 
 
 def options(holder: Any) -> list[Any]:

@@ -15,7 +15,7 @@ from gpugrad._state import anomaly, listening, state
 from gpugrad._tensor import LEAF, Tensor
 from gpugrad.autograd.listening import one_at_a_time
 from gpugrad.autograd.node import AccumulateGrad
-from gpugrad.backend import cpu
+from gpugrad.backend.cuda import made as devices
 from gpugrad.recording import guards
 from gpugrad.recording.effects import Effects
 from gpugrad.recording.holders import Holders
@@ -61,7 +61,7 @@ class GraphStep:
         return f"<graph_step of {self.function!r}>"
 
     def __call__(self, *args: Any, **kw: Any) -> Any:
-        if not kw:
+        if not kw and listening[0] is None:
             n = len(args)
             for count, program in self._programs:
                 if count == n:
@@ -81,7 +81,8 @@ class GraphStep:
     def _call(self, args: Any, kw: dict[str, Any]) -> Any:
         flat: list[Any] = []
         shape = _flatten((args, kw), flat)
-        if listening[0] is not None or state.saving is not None or anomaly[0] is not None:
+        if listening[0] is not None or state.saving is not None or anomaly[0] is not None or \
+                any([be.capturing for be in devices()]):
             return self.function(*args, **kw)
         key = shape, tuple([_kind(x) for x in flat]), guards.modes()
         entry = self._entries.get(key)
@@ -100,7 +101,8 @@ class GraphStep:
                 if result is not MISS:
                     self.replays += 1
                     return result
-            why = _unsuitable(flat)
+            why = _unsuitable(flat) or next(
+                (p.launch.why for p in entry.programs if hasattr(p, "launch") and p.launch.why), "")
             if why:
                 self._refuse(entry, why)
         if entry.why:
@@ -109,12 +111,17 @@ class GraphStep:
             return self._learn(entry, args, kw, flat)
 
     def _forget(self, key: Any) -> None:
-        entry = self._entries.pop(key)
+        self._drop(self._entries.pop(key))
+
+    def _drop(self, entry: _Entry) -> None:
+        """Let go of an entry's programs."""
         gone = {id(p) for p in entry.programs}
         self._programs = [item for item in self._programs if id(item[1]) not in gone]
+        entry.programs = []
 
     def _refuse(self, entry: _Entry, why: str) -> None:
         entry.why, entry.first = why, None
+        self._drop(entry)
         self._warn(why)
 
     def _warn(self, why: str) -> None:
@@ -193,7 +200,6 @@ class GraphStep:
         if entry.made > _AGAIN and self.replays < 10 * entry.made:
             self._refuse(entry, "what it depends on outside of the step changes again and again "
                                 "(names, modules, tensors or gradients put in others' places)")
-            self._programs = [p for p in self._programs if p[1] not in entry.programs]
             return
         entry.programs.insert(0, program)
         entry.calls = 1                          # another recording can begin at once
@@ -208,10 +214,11 @@ def _noting_leaves(found: list[Tensor]) -> Iterator[None]:
     """While it lasts, leaves that get a gradient are put into ``found``."""
     seen: set[int] = set()
     real: Any = AccumulateGrad.add
+    thread = threading.get_ident()
 
     def add(node: Any, *args: Any) -> None:
         x = node.variable
-        if id(x) not in seen:
+        if id(x) not in seen and threading.get_ident() == thread:
             seen.add(id(x))
             found.append(x)
         real(node, *args)
@@ -271,8 +278,8 @@ def _unsuitable(flat: list[Any]) -> str:
     """Why such arguments can't be recorded."""
     tensors = [x for x in flat if isinstance(x, Tensor)]
     for x in tensors:
-        if x._be is not cpu:
-            return f"steps on {x.device.type} devices are not recorded: use torch.cuda.CUDAGraph"
+        if x._be.index > 2:
+            return f"steps on {x.device.type} devices are not recorded"
         if x._edge is not None and x._edge is not LEAF:
             return "an argument has a graph that reaches out of the step: pass tensor.detach()"
     if len({id(x._a) for x in tensors}) < len(tensors):
@@ -305,8 +312,9 @@ def graph_step(function: Any = None, *, cache_size: int = 8) -> Any:
     A decorator, ``@graph_step`` or ``@graph_step(cache_size=...)``, or a call on a function or
     module. The first calls run eagerly; the second and third are recorded, and compared. Later
     calls with arguments of the same kind make the recorded calls and nothing else: forward,
-    backward, clipping and optimizer without a Tensor, a node or a dispatch in between. The numbers
-    are those of an eager call, bit for bit.
+    backward, clipping and optimizer without a Tensor, a node or a dispatch in between. On a CUDA
+    device they are one CUDA graph with memory of its own, in which gradients of parameters stay.
+    The numbers are those of an eager call, bit for bit.
 
     Tensors are arguments, or come from outside (parameters, buffers, optimizer states: they stay
     the user's). Random numbers go on; optimizers, schedules and scalers do their steps. Results are
