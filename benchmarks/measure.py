@@ -39,12 +39,22 @@ def summary(values: Sequence[float]) -> dict[str, float]:
     return {"median": median, "spread": (high - low) / 2}
 
 
+def percentiles(values: Sequence[float]) -> dict[str, float]:
+    """Median, and the values that a tenth is below and above."""
+    tenths = statistics.quantiles(values, n=10, method="inclusive")
+    return {"median": statistics.median(values), "p10": tenths[0], "p90": tenths[-1]}
+
+
+def version(package: str) -> str:
+    """Of an installed package, or of this checkout's gpugrad."""
+    return str(importlib.import_module("gpugrad").__version__ if package == "gpugrad"
+               else importlib.metadata.version(package))
+
+
 def machine(threads: int | Sequence[int]) -> dict[str, Any]:
     """What the numbers depend on."""
-    packages = {"gpugrad": importlib.import_module("gpugrad").__version__}
-    for package in "numpy", "torch":
-        if installed(package):
-            packages[package] = importlib.metadata.version(package)
+    packages = {package: version(package) for package in ("gpugrad", "numpy", "torch")
+                if package == "gpugrad" or installed(package)}
     return {"cpu": _cpu(), "cores": os.cpu_count(), "threads": threads,
             "python": platform.python_version(), **packages}
 

@@ -37,7 +37,7 @@ def lenet(torch: Any, kernel: int = 3) -> Any:
     return Net()
 
 
-def resnet18(torch: Any) -> Any:
+def resnet18(torch: Any, width: int = 64) -> Any:
     """He and others' network with a first convolution of 3x3 and no pooling before the blocks."""
     nn, F = torch.nn, torch.nn.functional
 
@@ -56,10 +56,10 @@ def resnet18(torch: Any) -> Any:
             y = self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x)))))
             return F.relu(y + self.shortcut(x))
 
-    widths = [64, 64, 64, 128, 128, 256, 256, 512, 512]
+    widths = [width * k for k in (1, 1, 1, 2, 2, 4, 4, 8, 8)]
     blocks = [Block(c_in, c_out, 1 if c_in == c_out else 2) for c_in, c_out in pairwise(widths)]
-    return nn.Sequential(conv(3, 64, 3), nn.BatchNorm2d(64), nn.ReLU(), *blocks,
-                         nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(512, 10))
+    return nn.Sequential(conv(3, width, 3), nn.BatchNorm2d(width), nn.ReLU(), *blocks,
+                         nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8 * width, 10))
 
 
 def gpt(torch: Any, layers: int = 6, width: int = 384, heads: int = 6, length: int = 128,

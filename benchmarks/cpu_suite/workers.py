@@ -2,56 +2,32 @@
 from __future__ import annotations
 
 import gc
-import multiprocessing
 import os
-import signal
 import statistics
 import time
 import timeit
-import traceback
 import warnings
 from collections.abc import Iterable, Sequence
-from multiprocessing.connection import Connection
 from typing import Any
 
 from cpu_suite import rows
 from cpu_suite.rows import Library, Row
 from measure import installed, limit_threads, summary
+from processes import Failed, Worker
 
 SAMPLE = 1 << 16        # elements of a result that are compared one by one
 
 
-class Failed(Exception):
-    """A column couldn't do what was asked of it."""
-
-
 # In a worker --------------------------------------------------------------------------------------
-
-def serve(pipe: Connection, column: str, threads: int) -> None:
-    """Answer (what, argument) until the pipe is closed."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)            # an interrupt closes the pipe
-    if column == "numpy":
-        os.environ["GPUGRAD_CPU_KERNELS"] = "0"
-    limit_threads(threads)
-    server = Server(column, threads)
-    warnings.filterwarnings("ignore", "graph_step")         # notes() tells it
-    while True:
-        try:
-            what, argument = pipe.recv()
-        except EOFError:
-            return
-        try:
-            pipe.send((True, getattr(server, what)(argument)))
-        except Exception as e:
-            where = traceback.extract_tb(e.__traceback__)[-1]
-            pipe.send((False, f"{type(e).__name__}: {str(e)[:300]} ({os.path.basename(where[0])}, "
-                              f"line {where[1]})"))
-
 
 class Server:
     """One library in one process, and the row that it is at."""
 
     def __init__(self, column: str, threads: int) -> None:
+        if column == "numpy":
+            os.environ["GPUGRAD_CPU_KERNELS"] = "0"
+        limit_threads(threads)
+        warnings.filterwarnings("ignore", "graph_step")     # notes() tells it
         self.lib = Library(column)
         self.lib.torch.set_num_threads(threads)
         self.timer = timeit.Timer()
@@ -125,35 +101,6 @@ def difference(found: Sequence[Any], expected: Sequence[Any], tolerance: float, 
 
 # In front of them ---------------------------------------------------------------------------------
 
-class Worker:
-    """A process for one column."""
-
-    def __init__(self, column: str, threads: int) -> None:
-        context = multiprocessing.get_context("spawn")
-        self.pipe, far = context.Pipe()
-        self.process = context.Process(target=serve, args=(far, column, threads))
-        self.process.start()
-        far.close()                             # so that its death ends our waiting for it
-
-    def ask(self, what: str, argument: Any = None) -> Any:
-        try:
-            self.pipe.send((what, argument))
-            good, answer = self.pipe.recv()
-        except (EOFError, OSError):
-            self.close()
-            raise Failed("its process ended") from None
-        if not good:
-            raise Failed(answer)
-        return answer
-
-    def close(self) -> None:
-        self.pipe.close()               # it ends by itself, with processes that it started
-        self.process.join(5)
-        if self.process.is_alive():
-            self.process.terminate()
-            self.process.join()
-
-
 class Pool:
     """The workers for one number of threads, started when a row first needs them."""
 
@@ -170,7 +117,7 @@ class Pool:
     def worker(self, column: str) -> Worker:
         found = self.workers.get(column)
         if found is None or not found.process.is_alive():
-            found = self.workers[column] = Worker(column, self.threads)
+            found = self.workers[column] = Worker(Server, column, self.threads)
         return found
 
     def facts(self) -> dict[str, Any]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 import importlib
 import re
 import sys
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,11 +14,14 @@ from gpugrad._tensor import wrap
 from gpugrad.autograd.rules import tensors as ops
 from gpugrad.backend import kernels
 from gpugrad.nn import functional as F
+from gpugrad.ops import conv_implicit as implicit
 from gpugrad.ops import load
+from gpugrad.ops.conv_routes import only
+from measure import ROOT
 
 SPECS = load()
 
-TESTS = Path(__file__).parents[1] / "tests"
+TESTS = ROOT / "tests"
 sys.path.insert(0, str(TESTS))
 
 DTYPES = ("float32", "float64", "float16", "bfloat16")
@@ -62,6 +64,8 @@ def run(dry_run: bool) -> dict[str, Any]:
             try:
                 worst = max(distance(host(a), host(b), dtype) for a, b in zip(
                     program("cuda", getattr(torch, dtype)), program("cpu", torch.float64)))
+            except NotImplementedError:
+                continue
             except Exception as e:
                 failures.append(f"{name} {dtype}: {type(e).__name__}: {str(e)[:300]}")
                 continue
@@ -157,13 +161,42 @@ def counted(device: str, dtype: Any) -> list[Any]:
     return [torch.tensor(right, device=device)]
 
 
-def attended(device: str, dtype: Any) -> list[Any]:
-    """Attention with heads wider than 64."""
-    q, k, v = [numbers(i, 1, 2, n, 72, device=device, dtype=dtype).requires_grad_()
-               for i, n in enumerate((5, 9, 9))]
-    out = F.scaled_dot_product_attention(q, k, v)
-    out.backward(numbers(3, *out.shape, device=device, dtype=dtype))
-    return [out, q.grad, k.grad, v.grad]
+def attended(width: int) -> Any:
+    """Attention with heads so wide: up to 64, and above, it has kernels of its own."""
+    def program(device: str, dtype: Any) -> list[Any]:
+        q, k, v = [numbers(i, 1, 2, n, width, device=device, dtype=dtype).requires_grad_()
+                   for i, n in enumerate((5, 9, 9))]
+        out = F.scaled_dot_product_attention(q, k, v)
+        out.backward(numbers(3, *out.shape, device=device, dtype=dtype))
+        return [out, q.grad, k.grad, v.grad]
+    return program
+
+
+def convolved(way: str, c: int, k: int, groups: int = 1, last: bool = False, tile: Any = None
+              ) -> Any:
+    """A convolution that goes this way on a GPU; ``tile``: of the kernels on tensor cores.
+
+    Its numbers have so few digits that TF32 holds them.
+    """
+    def program(device: str, dtype: Any) -> list[Any]:
+        format = torch.channels_last if last else torch.contiguous_format
+        x, w = (numbers(i, *shape, device=device, dtype=dtype).to(memory_format=format)
+                .requires_grad_() for i, shape in enumerate(((2, c, 9, 8), (k, c // groups, 3, 3))))
+        names = "TILES", "WEIGHT_TILES"
+        tiles = [getattr(implicit, name) for name in names]
+        for name, before in zip(names, tiles if tile else ()):
+            setattr(implicit, name, (tile if tile in before else before[-1],))
+        try:
+            with only(way if device == "cuda" else ""):
+                y = F.conv2d(x, w, padding=1, groups=groups)
+                y.backward(numbers(3, *y.shape, device=device, dtype=dtype))
+        except ValueError as e:
+            raise NotImplementedError(str(e)) from e        # not of this dtype
+        finally:
+            for name, before in zip(names, tiles):
+                setattr(implicit, name, before)
+        return [y, x.grad, w.grad]
+    return program
 
 
 def unscaled(device: str, dtype: Any) -> list[Any]:
@@ -205,6 +238,49 @@ def replayed(device: str, dtype: Any) -> list[Any]:
     return [w.detach()]
 
 
+class Recorded(nn.Module):
+    """What recorded steps fuse: batch norm with ReLU and residual, norms of sums, dropout."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.convs = nn.ModuleList([nn.Conv2d(c, 4, 3, padding=1) for c in (3, 4, 4)])
+        self.bns = nn.ModuleList([nn.BatchNorm2d(4) for _ in range(3)])
+        self.linear, self.norm, self.rms = nn.Linear(256, 260), nn.LayerNorm(260), nn.RMSNorm(260)
+
+    def forward(self, x: Any) -> Any:
+        for i in range(2):
+            x = F.relu(self.bns[i](self.convs[i](x)))
+        x = F.relu(self.bns[2](self.convs[2](x)) + x)
+        x = self.linear(x.flatten(1))
+        x = x + F.dropout(x.square(), 0.5)
+        x = self.norm(x + x.sin())
+        return self.rms(x + x.cos())
+
+
+def recorded(device: str, dtype: Any) -> list[Any]:
+    """Steps on a GPU, as one graph or one after the other: the same bits."""
+    if device == "cuda" and dtype != torch.float32:
+        raise NotImplementedError("they are run once")
+    torch.manual_seed(0)
+    torch.cuda.manual_seed(0)
+    net = Recorded().to("cuda")
+    optimizer = optim.Adam(net.parameters(), lr=0.01)
+    xs = [numbers(i, 4, 3, 8, 8, device="cuda", dtype=torch.float32) for i in range(5)]
+
+    def step(x: Any) -> Any:
+        optimizer.zero_grad(set_to_none=False)
+        loss = (net(x) ** 3).mean()
+        loss.backward()
+        optimizer.step()
+        return loss.detach()
+
+    run: Any = step if device == "cpu" else torch.graph_step(step)
+    losses = [run(x).cpu() for x in xs]
+    if device != "cpu" and not run.replays:
+        raise RuntimeError(f"graph_step: {run.reason}")
+    return [*losses, *[p.detach().cpu() for p in net.parameters()]]
+
+
 PROGRAMS: dict[str, Any] = {
     "SGD": trained(optim.SGD, lr=0.25), "SGD on the device": trained(
         optim.SGD, lr=0.25, momentum=0.5, fused=True),
@@ -225,9 +301,15 @@ PROGRAMS: dict[str, Any] = {
     "cross_entropy": crossed(), "cross_entropy sum": crossed(reduction="sum"),
     "cross_entropy rows": crossed(reduction="none", label_smoothing=0.125),
     "cross_entropy of many": crossed(5000),
-    "attention": attended, "dropout": dropped, "rand": drawn, "counts": counted,
-    "unscale": unscaled,
-    "graph": replayed,
+    "attention of 64": attended(64), "attention": attended(72),
+    "dropout": dropped, "rand": drawn, "counts": counted, "unscale": unscaled,
+    "graph": replayed, "graph_step": recorded,
+    **{f"convolution by {way}, {order}": convolved(way, 12, 20, last=order == "channels last")
+       for way in ("columns", "direct", "implicit") for order in ("contiguous", "channels last")},
+    **{f"depthwise convolution, {order}": convolved("depthwise", 6, 6, 6, order == "channels last")
+       for order in ("contiguous", "channels last")},
+    **{f"convolution in tiles of {tile}": convolved("implicit", 40, tile[1] + 8, tile=tile)
+       for tile in implicit.TILES},
     **{f"{make.__name__} on the device": trained(make, lr=0.25, capturable=True)
        for make in (optim.AdamW, optim.RMSprop, optim.Rprop, optim.ASGD)},
     **{f"{make.__name__} on the device": trained(make, lr=0.25, eps=0.125, capturable=True)

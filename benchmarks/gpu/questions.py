@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 
 import gpugrad as torch
+from gpu.libraries import Library
+from measure import percentiles
 
 
 def run(dry_run: bool) -> dict[str, Any]:
@@ -23,10 +25,16 @@ def run(dry_run: bool) -> dict[str, Any]:
     return answers
 
 
-def host_us(fn: Callable[[], Any], dry_run: bool) -> float:
-    """Microseconds of the host for a call that is only queued; the least of several loops."""
+def host_us(fn: Callable[[], Any], dry_run: bool) -> float | None:
+    """Microseconds of the host for a call that is only queued, the least of several loops.
+
+    A dry run has none.
+    """
     loops, best = 100, float("inf")
-    for _ in range(2 if dry_run else 20):
+    if dry_run:
+        fn()
+        return None
+    for _ in range(20):
         torch.cuda.synchronize()
         start = time.perf_counter()
         for _ in range(loops):
@@ -36,10 +44,29 @@ def host_us(fn: Callable[[], Any], dry_run: bool) -> float:
     return round(1e6 * best, 2)
 
 
+def device_ms(fn: Callable[[], Any], dry_run: bool) -> float | None:
+    """Median milliseconds of the device for a call; a dry run has none."""
+    if dry_run:
+        fn()
+        return None
+    lib = Library("gpugrad", dry_run)
+    for _ in range(10):
+        fn()
+    loops = 1
+    while lib.elapsed([fn], loops) * loops < 1 and loops < 1 << 12:
+        loops *= 2
+    return percentiles([lib.elapsed([fn], loops) for _ in range(20)])["median"]
+
+
+def random(*shape: int, dtype: Any = torch.float32) -> Any:
+    """Normal numbers; never zeros, which GPUs multiply with less power and so faster."""
+    return torch.randn(*shape, device="cuda").to(dtype)
+
+
 COPY_ONE = 'extern "C" __global__ void copy_one(const float* x, float* y) { y[0] = x[0]; }'
 
 
-def launch_cost(dry_run: bool) -> dict[str, float]:
+def launch_cost(dry_run: bool) -> dict[str, float | None]:
     """1. Host microseconds to queue the smallest piece of work, by five ways."""
     cupy = torch.backend.cuda.needed()
     be = torch.backend.get("cuda")
@@ -86,8 +113,6 @@ def graph_replays(dry_run: bool) -> dict[str, Any]:
 
 def half_batches(dry_run: bool) -> dict[str, Any]:
     """3. CuPy's batched products of 16 bits against ours: milliseconds, and whether they work."""
-    from gpu_times import measure, random
-
     cupy = torch.backend.cuda.needed()
     shape = (2, 8, 8) if dry_run else (96, 1024, 64)
     out: dict[str, Any] = {}
@@ -98,11 +123,11 @@ def half_batches(dry_run: bool) -> dict[str, Any]:
         except Exception as e:
             out[name] = f"{type(e).__name__}: {e}"
             continue
-        out[f"gpugrad {name} ms"] = measure(partial(torch.matmul, q, k.transpose(1, 2)),
-                                            dry_run)["ms"]
+        out[f"gpugrad {name} ms"] = device_ms(partial(torch.matmul, q, k.transpose(1, 2)),
+                                              dry_run)
         try:
-            out[f"CuPy {name} ms"] = measure(partial(cupy.matmul, q._a, k._a.swapaxes(1, 2)),
-                                             dry_run)["ms"]
+            out[f"CuPy {name} ms"] = device_ms(
+                partial(cupy.matmul, q._a, k._a.swapaxes(1, 2)), dry_run)
         except Exception as e:
             out[f"CuPy {name}"] = f"{type(e).__name__}: {str(e)[:200]}"
     return out
@@ -143,8 +168,6 @@ def cublaslt_epilogue(dry_run: bool) -> Any:
 
 def tf32(dry_run: bool) -> dict[str, Any]:
     """6. What TF32 costs in precision and saves in time on a float32 product."""
-    from gpu_times import measure, random
-
     n = 32 if dry_run else 4096
     a, b = random(n, n), random(n, n)
     want = a.double() @ b.double()
@@ -154,7 +177,7 @@ def tf32(dry_run: bool) -> dict[str, Any]:
         name = "tf32" if allowed else "float32"
         error = ((a @ b).double() - want).abs().max() / want.abs().max()
         out[f"{name} error"] = float(error)
-        out[f"{name} ms"] = measure(lambda: a @ b, dry_run)["ms"]
+        out[f"{name} ms"] = device_ms(lambda: a @ b, dry_run)
     torch.backends.cuda.matmul.allow_tf32 = False
     return out
 
