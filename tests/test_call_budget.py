@@ -3,8 +3,9 @@
 Counted are the calls of gpugrad's functions, and those that its functions make, of Python functions
 and of C functions. Not counted: ufuncs and classes, which Python's profiler doesn't hear of, and
 comprehensions, which are no calls since Python 3.12; so one table does for all versions.
-tests/call_budget.json has it, for NumPy alone and with the compiled helper. A fresh process
-counts, since what other tests leave behind (hooks, complex gradients) can cost calls.
+tests/call_budget.json has it, for NumPy alone, with the compiled helper, and, for some, on the
+simulated CUDA device, whose own calls don't count. A fresh process counts, since what other tests
+leave behind (hooks, complex gradients) can cost calls.
 
     python tests/test_call_budget.py             # the counts beside the budgets
     python tests/test_call_budget.py --update    # the counts become the budgets
@@ -34,6 +35,8 @@ from gpugrad.backend import compiled  # noqa: E402
 
 BUDGETS = Path(__file__).with_name("call_budget.json")
 GPUGRAD = str(Path(torch.__file__).parent)
+SIMULATOR = str(Path(GPUGRAD) / "cudasim")
+ON_CUDA = ("add", "relu", "matmul", "linear", "batch_norm", "layer_norm")
 INLINED = ("<listcomp>", "<dictcomp>", "<setcomp>")
 WARM = 4                    # calls that come before the counted one: they fill caches, and record
 
@@ -41,7 +44,7 @@ WARM = 4                    # calls that come before the counted one: they fill 
 # What is counted ----------------------------------------------------------------------------------
 
 def ones(*shape: int, grad: bool = True) -> Any:
-    return torch.ones(*shape, requires_grad=grad)
+    return torch.ones(*shape, requires_grad=grad)       # where torch.set_default_device says
 
 
 def forms() -> dict[str, tuple[Callable[..., Any], list[Any]]]:
@@ -130,7 +133,8 @@ def cases() -> Iterator[tuple[str, Callable[[], Any]]]:
 def ours(frame: FrameType | None) -> bool:
     """Is it a function of gpugrad, or one that it wrote itself, which has a name in brackets?"""
     name = "" if frame is None else frame.f_code.co_filename
-    return name.startswith(GPUGRAD) or (name.startswith("<") and not name.startswith("<frozen"))
+    return (name.startswith(GPUGRAD) and not name.startswith(SIMULATOR)) or \
+        (name.startswith("<") and not name.startswith("<frozen"))
 
 
 def calls(run: Callable[[], Any]) -> int:
@@ -158,16 +162,30 @@ def calls(run: Callable[[], Any]) -> int:
     return count
 
 
+def cases_on_cuda() -> Iterator[tuple[str, Callable[[], Any]]]:
+    """(name, what to call) on the simulated device."""
+    torch.set_default_device("cuda")
+    for name, run in cases():
+        if name.partition(",")[0] in ON_CUDA:
+            yield name, run
+    mlp = nn.Sequential(nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 10))
+    step = training(mlp, optim.Adam(mlp.parameters()))
+    images, labels = ones(2, 64, grad=False), torch.tensor([1, 0])
+    yield "MLP, Adam step", lambda: step(images, labels)
+
+
 def counted() -> dict[str, dict[str, int]]:
-    """The calls of each case, without and, where it can be, with the compiled helper."""
+    """The calls of each case, without and, where they can be, with the compiled helper and on the
+    simulated device."""
     found = {}
-    for which in "numpy", "compiled":
-        run = subprocess.run([sys.executable, __file__, "--count"], capture_output=True, text=True,
-                             check=True, timeout=100, env={
+    for which in "numpy", "compiled", "cuda":
+        run = subprocess.run([sys.executable, __file__, "--count", which], capture_output=True,
+                             text=True, check=True, timeout=100, env={
             **os.environ, "PYTHONPATH": str(ROOT), "OPENBLAS_NUM_THREADS": "1",
-            "GPUGRAD_CPU_KERNELS": "0" if which == "numpy" else "1"})
-        kernels, counts = json.loads(run.stdout)
-        if kernels == (which == "compiled"):
+            "GPUGRAD_CPU_KERNELS": "1" if which == "compiled" else "0",
+            "GPUGRAD_CUDA": "sim" if which == "cuda" else ""})
+        counts = json.loads(run.stdout)
+        if counts:
             found[which] = counts
     return found
 
@@ -183,10 +201,10 @@ def counts() -> dict[str, dict[str, int]]:
     return counted()
 
 
-@pytest.mark.parametrize("which", ["numpy", "compiled"])
+@pytest.mark.parametrize("which", ["numpy", "compiled", "cuda"])
 def test_calls_stay_within_the_budget(counts, which):
     if which not in counts:
-        pytest.skip("no compiled helper")
+        pytest.skip("no compiler")
     table = budgets()[which]
     over = [f"{name}: {count} calls, budget {table[name]}" for name, count in counts[which].items()
             if count > table.get(name, count)]
@@ -221,8 +239,12 @@ def test_a_call_more_is_seen(monkeypatch):
 
 def main() -> None:
     if "--count" in sys.argv:
-        print(json.dumps([compiled.library() is not None,
-                          {name: calls(run) for name, run in cases()}]))
+        which, there = sys.argv[-1], cases
+        if which == "cuda":
+            there = cases_on_cuda if torch.cuda.is_available() else tuple
+        elif (compiled.library() is not None) != (which == "compiled"):
+            there = tuple
+        print(json.dumps({name: calls(run) for name, run in there()}))
         return
     old, found = budgets() if BUDGETS.exists() else {}, counted()
     for which, table in found.items():

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -11,9 +12,7 @@ from gpugrad.device import device as Device
 from gpugrad.dtypes import HALF, OF
 
 MANY = 2000         # elements from which on a call of the compiled helper is the faster
-# Between so many multiplications, threads of BLAS get in each other's way, and in that of the
-# helper's. Larger products are better off with BLAS.
-SHARED, ALONE = 1 << 18, 1 << 27
+SHARED = 1 << 18    # multiplications from which on a product is the compiled helper's, see cpu.py
 
 
 def one_object(dtype: Any) -> Any:
@@ -35,7 +34,8 @@ class Numbers(dict[Any, Any]):
     def __missing__(self, key: tuple[Any, Any]) -> Any:
         value, dtype = key
         a = self.be.scalar(value, one_object(dtype))
-        if value != 0 or type(value) is int:      # 0.0 and -0.0 would share a place
+        # 0.0 and -0.0 would share a place; what is made in a capture is written at its replays only
+        if (value != 0 or type(value) is int) and not self.be.capturing:
             if len(self) > 256:
                 self.clear()
             self[key] = a
@@ -49,7 +49,9 @@ class Zeros(dict[Any, Any]):
         self.be = be
 
     def __missing__(self, dtype: Any) -> Any:
-        a = self[dtype] = self.be.scalar(0, one_object(dtype))
+        a = self.be.scalar(0, one_object(dtype))
+        if not self.be.capturing:
+            self[dtype] = a
         return a
 
 
@@ -62,7 +64,9 @@ class LowerBounds(dict[Any, Any]):
     def __missing__(self, dtype: Any) -> Any:
         if dtype.kind in "bc":
             raise TypeError(f"{dtype} has no order")
-        a = self[dtype] = self.be.zero[dtype]
+        a = self.be.zero[dtype]
+        if not self.be.capturing:
+            self[dtype] = a
         return a
 
 
@@ -74,6 +78,7 @@ class Backend:
     index = 0                 # which implementation of an op: 0 forward, 1 cuda, 2 cuda, guarded
     checks_classes = True     # raise for target classes out of range: a GPU would have to wait
     capturing = False         # a step is being recorded: no host reads, no compilation
+    capturing_ops = False     # and by graph_step, which knows all that is constant
     raw: Any = None           # the ops on raw arrays; set by autograd.op
     device: Device
     name: str                 # "cpu", "cuda:0"
@@ -197,6 +202,21 @@ class Backend:
             buffer = held[key, dtype] = self.xp.empty(n, dtype)
         return buffer[:n].reshape(shape)
 
+    def results(self, work: Any, items: Iterable[Any], cost: int) -> Iterable[Any]:
+        """work(item) of each, in order; on the CPU threads share them if they cost so many
+        multiplications that it pays."""
+        return map(work, items)
+
+    def sum_of(self, work: Any, items: Iterable[Any], cost: int) -> Any:
+        """The sum of the arrays work(item), new ones, in order; None of none."""
+        total: Any = None
+        for part in self.results(work, items, cost):
+            if total is None:
+                total = part
+            else:
+                total += part
+        return total
+
     # Arithmetic ----------------------------------------------------------------------------------
 
     def matmul(self, a: Any, b: Any, out: Any = None, dtype: Any = None) -> Any:
@@ -212,7 +232,7 @@ class Backend:
             return out
         if a.ndim == b.ndim == 2:
             if out is None:
-                if SHARED < a.size * b.shape[1] < ALONE:
+                if SHARED < a.size * b.shape[1]:
                     out = self.product(a, b)
                 return a.dot(b) if out is None else out         # np.dot asks Python first
             return np.dot(a, b, out)

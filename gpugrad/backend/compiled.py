@@ -29,8 +29,7 @@ from typing import Any
 
 import numpy as np
 
-from gpugrad.backend import threads
-from gpugrad.backend.kernels import folder
+from gpugrad.backend import freed_memory, kernel_files, threads
 
 _FLAGS = ["-std=gnu11", "-O3", "-fPIC", "-fno-math-errno", "-fno-trapping-math",
           "-fvisibility=hidden", "-pthread", "-w"]
@@ -116,9 +115,10 @@ def like(a: Any, out: Any) -> Any:
 def _find() -> Any:
     with _making:
         if not _found:
+            freed_memory.keep()         # arrays are large enough by now for it to matter
             try:
                 made = _load(_build())
-                made.set_threads(threads.get())  # type: ignore[attr-defined]
+                made.use_threads(threads.get())
             except _Missing as error:
                 made, why_not[0] = None, str(error)
             _found.append(made)
@@ -129,7 +129,7 @@ def set_threads(n: int) -> None:
     """Let the kernels use n threads; nothing is compiled for that."""
     with _making:
         if _found and _found[0] is not None:
-            _found[0].set_threads(n)
+            _found[0].use_threads(n)
 
 
 def _in_child() -> None:
@@ -187,19 +187,24 @@ def _build() -> str:
     if command is None:
         raise _Missing("there is no C compiler on the PATH: install gcc or clang, or name one "
                        "in CC")
-    sources = sorted((folder() / "cpu").glob("*.[ch]"))
+    sources = {name: kernel_files.text(name) for name in kernel_files.names()
+               if name.startswith("cpu/") or name.endswith("_steps.cuh")}
     made_by = os.stat(command[0])                   # asking it for its version takes milliseconds
     h = hashlib.sha256("\0".join([
         *command, str(made_by.st_size), str(made_by.st_mtime_ns), _processor(), *_FLAGS,
-        str(object.__basicsize__),
-        *[p.read_text() for p in [*sources, *sorted(folder().glob("*_steps.cuh"))]]]).encode())
+        str(object.__basicsize__), *sources, *sources.values()]).encode())
     path = os.path.join(cache_folder(), h.hexdigest()[:24] + ".so")
     if os.path.exists(path):
         return path
     try:
         os.makedirs(os.path.dirname(path), exist_ok=True)
         with tempfile.TemporaryDirectory(dir=os.path.dirname(path)) as work:
-            made = _compile(command, [str(p) for p in sources if p.suffix == ".c"], work)
+            os.mkdir(os.path.join(work, "cpu"))
+            for name, text in sources.items():
+                with open(os.path.join(work, name), "w", encoding="utf-8") as file:
+                    file.write(text)
+            made = _compile(command, [os.path.join(work, name) for name in sources
+                                      if name.endswith(".c")], work)
             os.replace(made, path)
     except OSError as error:
         raise _Missing(f"the cache folder {os.path.dirname(path)} can't be written to ({error}): "
@@ -229,17 +234,21 @@ def _compile(command: list[str], sources: list[str], work: str) -> str:
 
 
 class Library:
-    """The kernels, each a function; ``set_threads(n)`` says how many threads they use."""
+    """The kernels, each a function; ``alone`` says that they use one thread."""
 
     def __init__(self, path: str) -> None:
         self.path = path
         lib = ctypes.CDLL(path)
-        for source in sorted((folder() / "cpu").glob("*.c")):
-            for name, parameters in _KERNEL.findall(source.read_text()):
+        for file in [name for name in kernel_files.names() if name.endswith(".c")]:
+            for name, parameters in _KERNEL.findall(kernel_files.text(file)):
                 function = getattr(lib, name)
                 function.argtypes = [_type(p) for p in parameters.replace("\n", " ").split(",")]
                 function.restype = None
                 setattr(self, name, function)
+
+    def use_threads(self, n: int) -> None:
+        self.set_threads(n)  # type: ignore[attr-defined]
+        self.alone = n <= 1
 
 
 def _type(parameter: str) -> Any:

@@ -14,6 +14,9 @@ from gpugrad.dtypes import FLOATING
 # As in PyTorch, log(0) and 0 / 0 are silent; NumPy's own users keep their warnings.
 warnings.filterwarnings("ignore", ".* encountered in ", RuntimeWarning, r"gpugrad\b")
 
+# So many multiplications are done faster by BLAS, as long as it has one thread. Several would go on
+# looking for work after each product, in the way of those of the helper.
+LARGE = 1 << 27
 # The integers as wide as a floating dtype, by its size.
 _BITS: dict[int, Any] = {n: np.dtype(f"i{n}") for n in (2, 4, 8)}
 
@@ -23,8 +26,8 @@ class CPUBackend(Backend):
 
     def __init__(self) -> None:
         super().__init__(device("cpu"))
-        # Freed at once: it teaches glibc to serve large arrays from the heap and to keep what is
-        # freed, up to 64 MB. Else each training step asks the kernel anew, a fault every 4 KB.
+        # Freed at once: it teaches glibc to serve large arrays from the heap, until freed_memory.py
+        # says more. Else each step asks the kernel anew, a fault every 4 KB.
         np.empty((32 << 20) - 65536, np.uint8)
         self.generator = CPUGenerator()
         self.asarray = np.asarray  # type: ignore[method-assign]    # a Python frame less
@@ -40,6 +43,13 @@ class CPUBackend(Backend):
     def copy(self, a: Any) -> Any:
         return a.copy() if type(a) is np.ndarray else super().copy(a)
 
+    def results(self, work: Any, items: Any, cost: int) -> Any:
+        if cost < LARGE >> 2:
+            return map(work, items)
+        from gpugrad.backend import threads
+
+        return threads.shared(work, list(items))
+
     def helped(self, name: str, *arrays: Any, numbers: Any = ()) -> Any:
         from gpugrad.backend.compiled import each
 
@@ -51,7 +61,7 @@ class CPUBackend(Backend):
         if a.shape[1] != b.shape[0] or min(len(a), len(b), b.shape[1]) < 8:
             return None
         c = for_floats(a, b)
-        if c is None:
+        if c is None or (c.alone and a.size * b.shape[1] >= LARGE):
             return None
         out = np.empty((len(a), b.shape[1]), FLOAT)
         c.product(a, b, out)

@@ -1,9 +1,11 @@
-"""How many threads NumPy's BLAS uses; the compiled helper begins with as many."""
+"""How many threads NumPy's BLAS uses, and the compiled helper; NumPy's work shared by as many."""
 from __future__ import annotations
 
 import ctypes
 import functools
 import os
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -54,3 +56,46 @@ def set(n: int) -> bool:
         return known is not None
     threadpoolctl.threadpool_limits(n, user_api="blas")
     return any(found["user_api"] == "blas" for found in threadpoolctl.threadpool_info())
+
+
+# Sharing work ------------------------------------------------------------------------------------
+
+_pools: dict[int, Any] = {}             # by how many threads
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_pools.clear)         # a child has no threads but its own
+
+
+def shared(work: Callable[[Any], Any], items: Sequence[Any]) -> Iterator[Any]:
+    """work(item) of each, in order; some threads work at the same time.
+
+    NumPy lets go of the interpreter's lock in its longer loops. BLAS has one thread meanwhile: an
+    item's result doesn't depend on how many there are, and BLAS's own threads, which go on looking
+    for work for some milliseconds after each product, aren't in the way.
+    """
+    n = get()
+    known = blas() if n > 1 else None
+    if known is None:
+        yield from map(work, items)
+        return
+    known[1](1)
+    waiting: deque[Any] = deque()
+    try:
+        if len(items) < 2:
+            yield from map(work, items)
+            return
+        pool = _pools.get(n)
+        if pool is None:
+            from concurrent.futures import ThreadPoolExecutor
+
+            pool = _pools[n] = ThreadPoolExecutor(n, "gpugrad")
+        for item in items:
+            waiting.append(pool.submit(work, item))
+            if len(waiting) > 2 * n:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        for left in waiting:             # after an error: nothing may go on unseen
+            if not left.cancel():
+                left.exception()
+        known[1](n)

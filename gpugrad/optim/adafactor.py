@@ -3,8 +3,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from gpugrad._tensor import Tensor
+import numpy as np
+
+from gpugrad._tensor import Tensor, bump
 from gpugrad.autograd.rules import tensors as T
+from gpugrad.backend.compiled import ABSENT, for_floats
 from gpugrad.dtypes import finfo
 from gpugrad.optim.fused import refuse_capture
 from gpugrad.optim.optimizer import ParamsT
@@ -68,6 +71,15 @@ class Adafactor(WholeTensorOptimizer):
         t, lr = state["step"].item(), number(group["lr"])
         share, (least, smallest) = t ** group["beta2_decay"], group["eps"]
         least = finfo(p.dtype).eps if least is None else least
+        means = [state[name] for name in ("row_var", "col_var", "variance") if name in state]
+        if (c := helper(*[x._a for x in (p, g, *means)])) is not None:
+            for x in (p, *means):
+                bump(x)
+            keep = 1 - lr * group["weight_decay"] if group["weight_decay"] else 1.0
+            c.step_adafactor(p._a, g._a, means[0]._a if len(means) > 1 else ABSENT, means[-1]._a,
+                             np.array([share, least, smallest, min(lr, 1 / t ** 0.5), group["d"],
+                                       keep]))
+            return
         rate = T.clamp_min(norm(p) / p.numel() ** 0.5, min=smallest) * min(lr, 1 / t ** 0.5)
         if group["weight_decay"]:
             p.mul_(1 - lr * group["weight_decay"])
@@ -82,6 +94,13 @@ class Adafactor(WholeTensorOptimizer):
         u = g / T.clamp_min(square, min=least * least).sqrt()
         excess = T.clamp_min(norm(u) / (u.numel() ** 0.5 * group["d"]), min=1.0)
         p.sub_(u * (rate / excess))
+
+
+def helper(*arrays: Any) -> Any:
+    """The compiled helper, if it takes these: float32 in C order."""
+    c = for_floats(*arrays)
+    good = c is not None and all([a.flags.c_contiguous and a.flags.aligned for a in arrays])
+    return c if good else None
 
 
 def norm(x: Tensor) -> Tensor:

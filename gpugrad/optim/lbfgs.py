@@ -5,8 +5,11 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from gpugrad._tensor import Tensor
+from gpugrad._tensor import Tensor, bump
 from gpugrad.autograd.grad_mode import enable_grad, no_grad
+from gpugrad.autograd.rules import tensors as T
+from gpugrad.backend.base import MANY
+from gpugrad.backend.compiled import for_floats
 from gpugrad.functions.complex import view_as_real
 from gpugrad.functions.shape import cat
 from gpugrad.optim.line_search import Point, strong_wolfe
@@ -17,6 +20,21 @@ from gpugrad.optim.options import check_lr, number
 def _real(x: Tensor) -> Tensor:
     """A view of complex numbers as pairs of real ones; a real tensor itself."""
     return view_as_real(x) if x.is_complex() else x
+
+
+def add_scaled(y: Tensor, x: Tensor, a: Any) -> None:
+    """``y += a * x`` in place, for a number or a 0-dim tensor."""
+    c = for_floats(y._a, x._a) if x.numel() > MANY else None
+    if c is None or not (y._a.flags.carray and x._a.flags.carray):
+        y.add_(x * a)
+        return
+    bump(y)
+    c.add_scaled(x._a, y._a, float(a))
+
+
+def largest(x: Tensor) -> Tensor:
+    """The largest magnitude; NaN if there is one."""
+    return T.maximum(x.max(), -x.min())
 
 
 class LBFGS(Optimizer):
@@ -56,7 +74,7 @@ class LBFGS(Optimizer):
         """Add ``t * direction`` to the parameters."""
         at = 0
         for p in map(_real, self._params):
-            p.add_(direction[at:at + p.numel()].view(p.shape) * t)
+            add_scaled(p, direction[at:at + p.numel()].view(p.shape), t)
             at += p.numel()
 
     def _evaluate(self, closure: Callable[[], Any], direction: Tensor, t: Any) -> tuple[float, Any]:
@@ -84,7 +102,7 @@ class LBFGS(Optimizer):
         loss, grad = float(first_loss), self._gradient()
         state["func_evals"] += 1
         evaluations = 1
-        if grad.abs().max() <= small:
+        if largest(grad) <= small:
             return first_loss
         for i in range(1, group["max_iter"] + 1):
             state["n_iter"] += 1
@@ -111,11 +129,11 @@ class LBFGS(Optimizer):
             if group["line_search_fn"] is None and not last:
                 loss, count = float(closure()), 1
                 grad = self._gradient()
-            done = bool(grad.abs().max() <= small)
+            done = bool(largest(grad) <= small)
             evaluations += count
             state["func_evals"] += count
             if last or done or evaluations >= group["max_eval"] or \
-                    (direction * state["t"]).abs().max() <= group["tolerance_change"] or \
+                    largest(direction) * abs(state["t"]) <= group["tolerance_change"] or \
                     abs(loss - state["prev_loss"]) < group["tolerance_change"]:
                 break
         return first_loss
@@ -131,10 +149,10 @@ class LBFGS(Optimizer):
         q = -grad
         for i in reversed(range(len(changes))):
             shares[i] = steps[i].dot(q) * weights[i]
-            q.sub_(changes[i] * shares[i])
+            add_scaled(q, changes[i], -shares[i])
         q.mul_(state["H_diag"])
         for i in range(len(changes)):
-            q.add_(steps[i] * (shares[i] - changes[i].dot(q) * weights[i]))
+            add_scaled(q, steps[i], shares[i] - changes[i].dot(q) * weights[i])
         return q
 
     def _remember(self, state: dict[str, Any], group: dict[str, Any], change: Tensor,

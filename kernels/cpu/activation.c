@@ -4,6 +4,11 @@
 #include "threads.h"
 
 #define CHUNK 16384
+#define BLOCK 256
+
+static inline void fetch(const real *y, intptr_t n) {
+    for (intptr_t i = 0; i < n; i += 16) __builtin_prefetch(y + i, 1);
+}
 
 typedef struct {
     intptr_t n;
@@ -18,9 +23,13 @@ typedef struct {
         const intptr_t from = chunk * CHUNK, n = smaller(CHUNK, f.n - from); \
         const real *gs = f.g + from, *xs = f.x + from; \
         real *ys = f.y + from; \
-        for (intptr_t i = 0; i < n; i++) { \
-            const real g = gs[i], x = xs[i]; \
-            ys[i] = __VA_ARGS__; \
+        for (intptr_t j = 0; j < n; j += BLOCK) { \
+            const intptr_t end = smaller(n, j + BLOCK); \
+            fetch(ys + j + BLOCK, BLOCK); \
+            for (intptr_t i = j; i < end; i++) { \
+                const real g = gs[i], x = xs[i]; \
+                ys[i] = __VA_ARGS__; \
+            } \
         } \
     }
 

@@ -12,6 +12,7 @@
 
 enum { SH, SW, PH, PW, DH, DW, GROUPS };         // of the array `how`
 #define BAND (192 << 10)                         // floats of an image laid out at a time
+#define AHEAD (4 * V)                            // floats from a row that will be needed soon
 #define SOME 192                                 // windows summed before they are added to a weight's sum
 
 // Sum over channels c and taps t of a[m][c][t] * x[c][y * step_y + dy[t]][x * step_x + dx[t]], for each
@@ -79,8 +80,9 @@ static inline void load_rows(vec *block, const float *from, intptr_t next, intpt
     }
 }
 
-// Rows y0.. of the channels of a group, as plan() says, `tall` of them, from image i on.
-static void lay_out(const Sum *s, float *to, intptr_t i, intptr_t g, intptr_t y0, intptr_t tall) {
+// Rows y0.. of channels from..to-1 of a group, as plan() says, `tall` of them, from image i on.
+static void lay_out(const Sum *s, float *to, intptr_t i, intptr_t g, intptr_t y0, intptr_t tall,
+                    intptr_t c, intptr_t end_c) {
     intptr_t plane = s->h * s->w, pitch = s->wide / s->phases, next = s->groups * s->c * plane;
     intptr_t images = smaller(s->many, s->n - i), every = s->pick_x == 1 && s->pick_y == 1;
     const float *from = s->in + i * next + g * s->c * plane;
@@ -88,7 +90,7 @@ static void lay_out(const Sum *s, float *to, intptr_t i, intptr_t g, intptr_t y0
     intptr_t first = smaller(s->wide, larger(0, parts(-s->low_x, s->pick_x)));
     intptr_t last = s->w - s->low_x <= 0 ? 0 : parts(s->w - s->low_x, s->pick_x);
     last = larger(first, smaller(s->wide, last));
-    for (intptr_t c = 0; c < s->c; c++) {
+    for (; c < end_c; c++) {
         for (intptr_t r = 0; r < tall; r++) {
             float *line = to + (c * s->tall + r) * s->wide * s->many;
             intptr_t y = (y0 + r) * s->pick_y + s->low_y;
@@ -148,7 +150,8 @@ static void band(void *context, intptr_t item) {
     const float *laid = s->in + (i * s->groups + g) * s->c * s->w;
     if (!s->whole) {
         float *memory = scratch(0, s->c * s->tall * s->wide * s->many + V);
-        lay_out(s, memory, i, g, y0 * s->step_y, (rows - 1) * s->step_y + s->tall - (s->band - 1) * s->step_y);
+        lay_out(s, memory, i, g, y0 * s->step_y, (rows - 1) * s->step_y + s->tall - (s->band - 1) * s->step_y,
+                0, s->c);
         laid = memory;
     }
     intptr_t in_row = s->many > 1 ? s->cols : parts(s->cols, V), vectors = rows * in_row;
@@ -180,6 +183,15 @@ static void band(void *context, intptr_t item) {
                 target[v] = direct ? out + m * plane + to_at[v0 + v] : sums + (turned ? v0 + v : v) * V;
             }
             if (!direct) ldc = turned ? vectors * V : n * V;
+            if (direct && k <= 512)              // else the stores would wait for memory
+                for (intptr_t r = 0; r < height; r++)
+                    for (intptr_t v = 0; v < n; v++) __builtin_prefetch(target[v] + r * ldc, 1);
+            // Of an image that nothing has read yet, each tile fetches a part of the next panel.
+            if (s->whole && !tiles_outside && a + 1 < outer) {
+                intptr_t v1 = vectors * (panel + 1) / panels, v2 = vectors * (panel + 2) / panels;
+                for (intptr_t c = k * b / inner; c < k * (b + 1) / inner; c++)
+                    for (intptr_t v = v1; v < v2; v++) __builtin_prefetch(laid + from_at[v] + s->at[c], 0, 2);
+            }
             by_rows[height - 1][n - 1](k, s->packed + (g * s->m + m) * k, s->at, first, target, ldc,
                                        s->start ? s->start + g * s->m + m : NULL);
             if (turned && b == inner - 1 && s->to_x == 1 && s->to_y == 1 && s->cols == s->out_w) {
@@ -317,7 +329,7 @@ typedef struct {
     Sum s;                                       // n images at a time, laid out one behind the other
     const float *g;
     float *laid, *turned, *sums;
-    intptr_t first, m, panels, size, windows, k, blocks, *of_tap, *of_window;
+    intptr_t first, m, panels, size, windows, k, blocks, of_m, of_k, *of_tap, *of_window;
 } Weight;
 
 static intptr_t panel_from(const Weight *t, intptr_t panel) {       // in vectors
@@ -326,16 +338,21 @@ static intptr_t panel_from(const Weight *t, intptr_t panel) {       // in vector
 
 static void lay_out_weight(void *context, intptr_t item) {
     const Weight *t = context;
+    intptr_t share = item % t->s.shares, shares = t->s.shares, c = t->s.c, vectors = parts(t->windows, V);
+    item /= shares;
     intptr_t g = item % t->s.groups, i = item / t->s.groups, all = parts(t->m, V) * V;
+    intptr_t p0 = vectors * share / shares * V, p1 = smaller(t->windows, vectors * (share + 1) / shares * V);
     if (!t->s.whole)
-        lay_out(&t->s, t->laid + (i * t->s.groups + g) * t->size, t->first + i, g, 0, t->s.tall);
+        lay_out(&t->s, t->laid + (i * t->s.groups + g) * t->size, t->first + i, g, 0, t->s.tall,
+                c * share / shares, c * (share + 1) / shares);
     for (intptr_t panel = 0; panel < t->panels; panel++) {
         intptr_t from = panel_from(t, panel) * V, wide = panel_from(t, panel + 1) * V - from;
         const float *source = t->g + (((t->first + i) * t->s.groups + g) * t->m + from) * t->windows;
         float *to = t->turned + (g * all + from) * t->s.n * t->windows + i * t->windows * wide;
-        for (intptr_t p = 0; p < t->windows; p += V)
+        for (intptr_t p = p0; p < p1; p += V)
             for (intptr_t c = 0; c < wide; c += V) {
                 vec block[V];
+                for (int r = 0; r < V; r++) __builtin_prefetch(source + (c + r) * t->windows + p + AHEAD);
                 load_rows(block, source + c * t->windows + p, t->windows, t->m - from - c, t->windows - p);
                 turn(block);
                 for (intptr_t l = 0; l < smaller(V, t->windows - p); l++)
@@ -368,10 +385,11 @@ static void put_weight(void *context, intptr_t item) {
     intptr_t g = item / t->panels, panel = item % t->panels, all = parts(t->m, V) * V;
     intptr_t from = panel_from(t, panel) * V, wide = panel_from(t, panel + 1) * V - from;
     const float *sums = t->sums + g * t->k * all + from * t->k;
-    float *out = t->s.out + (g * t->m + from) * t->k;
+    float *out = t->s.out + g * t->m * t->k + from * t->of_m;
     for (intptr_t k0 = 0; k0 < t->k; k0 += V)
         for (intptr_t c = 0; c < smaller(wide, t->m - from); c++)
-            for (intptr_t k = k0; k < smaller(k0 + V, t->k); k++) out[c * t->k + k] = sums[k * wide + c];
+            for (intptr_t k = k0; k < smaller(k0 + V, t->k); k++)
+                out[c * t->of_m + k * t->of_k] = sums[k * wide + c];
 }
 
 // w = the gradient of convolution for its weight. sums: groups * c / groups * kh * kw * (the output
@@ -398,6 +416,11 @@ KERNEL conv_grad_weight(const Array *g, const Array *x, const Array *how, const 
     s->tall += (rows - 1) * step_y, s->wide += (cols - 1) * step_x;
     s->whole = taps == 1 && !dy[0] && !dx[0] && s->pick_y == 1 && s->pick_x == 1 && rows == s->h &&
                cols == s->w;
+    t.of_m = k, t.of_k = 1;
+    if (s->whole && c < t.m && c % V == 0) {     // the less is turned
+        s->in = reals(g), t.g = reals(x), s->c = k = t.k = t.m;
+        t.m = c, t.of_m = 1, t.of_k = c, c = k;
+    }
     t.size = c * s->tall * s->wide;
     intptr_t all = parts(t.m, V) * V, each = groups * (t.size + all * t.windows), n = x->shape[0];
     intptr_t most = smaller(n, larger(parts(SOME, t.windows), 2 * BAND / each));
@@ -405,7 +428,7 @@ KERNEL conv_grad_weight(const Array *g, const Array *x, const Array *how, const 
     most = parts(n, chunks);
     t.panels = parts(parts(t.m, V), COLS);
     // Each block goes over all of g, so it should have several tiles to do with it.
-    t.blocks = smaller(parts(k, 4 * ROWS), threads() > 1 ? parts(4 * threads(), t.panels * groups) : 1);
+    t.blocks = smaller(parts(k, 4 * ROWS), threads() > 1 ? parts(8 * threads(), t.panels * groups) : 1);
     intptr_t *tables = (intptr_t *)scratch(2, 2 * (k + most * t.windows));
     t.of_tap = tables, t.of_window = tables + k;
     for (intptr_t i = 0; i < taps; i++) {
@@ -423,9 +446,10 @@ KERNEL conv_grad_weight(const Array *g, const Array *x, const Array *how, const 
     for (; t.first < n; t.first += s->n) {
         intptr_t left = n - t.first;
         s->n = smaller(most, left);
-        t.laid = s->whole ? reals(x) + t.first * groups * t.size : laid;
+        t.laid = s->whole ? (float *)s->in + t.first * groups * t.size : laid;
         // lay_out() compares with the number of images only where many > 1
-        share(lay_out_weight, &t, s->n * groups, 16.0 * each / groups);
+        s->shares = s->n * groups < 4 * threads() && threads() > 1 ? parts(4 * threads(), s->n * groups) : 1;
+        share(lay_out_weight, &t, s->n * groups * s->shares, 16.0 * each / groups / s->shares);
         share(sum_weight, &t, groups * t.panels * t.blocks,
               (double)s->n * t.windows * k * all / t.panels / t.blocks);
     }

@@ -47,7 +47,8 @@ typedef void Loop(real **at, intptr_t n, const void *numbers, int climb);
 
 LOOP(sgd, Sgd, 0, sgd_step(x, y, s, m, 0))
 LOOP(sgd_momentum, Sgd, 1, sgd_step(x, y, s, m, 1))
-LOOP(asgd, Asgd, 1, asgd_step(x, y, s, m))
+LOOP(asgd_mean, Asgd, 1, asgd_step(x, y, s, m))
+LOOP(asgd_alone, Asgd, 0, asgd_step(x, y, s, m))
 LOOP(rprop, Rprop, 2, rprop_step(x, y, s, m))
 LOOP(adam, Adam, 2, adam_step(x, y, s, m, 0))
 LOOP(amsgrad, Adam, 3, adam_step(x, y, s, m, 1))
@@ -60,6 +61,16 @@ LOOP(rmsprop_centered, Rmsprop, 2, rmsprop_step(x, y, s, m, 0, 1))
 LOOP(rmsprop_both, Rmsprop, 3, rmsprop_step(x, y, s, m, 1, 1))
 LOOP(adagrad, Adagrad, 1, adagrad_step(x, y, s, m))
 LOOP(adadelta, Adadelta, 2, adadelta_step(x, y, s, m))
+
+// Until t0 the mean is p itself. Stores to memory that isn't read before are slow but for copies.
+static void asgd(real **at, intptr_t n, const void *numbers, int climb) {
+    if (((const Asgd *)numbers)->mu != 1) {
+        asgd_mean(at, n, numbers, climb);
+        return;
+    }
+    asgd_alone(at, n, numbers, climb);
+    memcpy(at[2], at[0], n * sizeof(real));
+}
 
 typedef struct {
     const List *rows;

@@ -6,7 +6,8 @@
 #include "gemm.h"
 #include "threads.h"
 
-#define DEPTH 2048
+#define DEPTH 384                                // a panel of b then stays near
+#define AHEAD 24                                 // terms from one whose element will be needed soon
 #define BLOCK (512 << 10)                        // floats of a that are laid out at a time
 
 typedef struct {
@@ -38,6 +39,11 @@ static void lay_out_rows(void *context, intptr_t tile) {
             turn(block);
             // What is too much is overwritten by what follows.
             for (int l = 0; l < V; l++) *(vec *)(to + (k + l) * rows) = block[l];
+        }
+    if (p->a_m == 1 && rows == ROWS)
+        for (; k < p->depth; k++) {
+            if (k + AHEAD < p->depth) __builtin_prefetch(a + (k + AHEAD) * p->a_k);
+            memcpy(to + k * ROWS, a + k * p->a_k, ROWS * sizeof(float));
         }
     for (; k < p->depth; k++)
         for (intptr_t r = 0; r < rows; r++) to[k * rows + r] = a[r * p->a_m + k * p->a_k];
@@ -88,6 +94,9 @@ static void multiply(void *context, intptr_t item) {
         const float *first[COLS];
         for (intptr_t v = 0; v < n; v++) first[v] = columns + v * V, target[v] = direct ? c + v * V : sums + v * V;
         if (!direct) ldc = n * V;
+        else
+            for (intptr_t r = 0; r < rows; r++)  // else the stores would wait for memory
+                for (intptr_t v = 0; v < n; v++) __builtin_prefetch(target[v] + r * ldc, 1);
         by_rows[rows - 1][n - 1](p->depth, p->packed + m * p->depth, at, first, target, ldc, NULL);
         if (direct) continue;
         for (intptr_t r = 0; r < rows; r++)

@@ -1,4 +1,4 @@
-// Sums of rows and of columns. What is added up with what depends on shapes alone.
+// Sums: of rows, of columns, of arrays. What is added up with what depends on shapes alone.
 #include "lanes.h"
 #include "threads.h"
 
@@ -12,8 +12,23 @@ typedef struct {
     real *y;
 } Sums;
 
+// The sum of a row so short that LANES parts of it would cost more than they spare.
+static inline real short_sum(const real *x, intptr_t n) {
+    real s[8] = {0};
+    intptr_t i = 0;
+    for (; i + 8 <= n; i += 8)
+        for (int j = 0; j < 8; j++) s[j] += x[i + j];
+    for (int j = 0; i < n; i++, j++) s[j] += x[i];
+    return ((s[0] + s[4]) + (s[2] + s[6])) + ((s[1] + s[5]) + (s[3] + s[7]));
+}
+
 static void rows_part(void *context, intptr_t i) {
     const Sums f = *(Sums *)context;
+    if (f.length <= 4 * LANES) {
+        for (intptr_t k = i * f.many; k < smaller((i + 1) * f.many, f.n); k++)
+            f.y[k] = short_sum(f.x + k * f.length, f.length);
+        return;
+    }
     for (intptr_t k = i * f.many; k < smaller((i + 1) * f.many, f.n * f.parts); k++) {
         const intptr_t from = k % f.parts * PART;
         f.y[k] = sum(f.x + k / f.parts * f.length + from, smaller(PART, f.length - from));
@@ -54,4 +69,20 @@ KERNEL column_sums(const Array *x, Array *y) {
     const intptr_t length = size(y);
     Sums f = {size(x) / length, length, 1, 1, reals(x), reals(y)};
     run(columns_part, &f, (length + WIDTH - 1) / WIDTH);
+}
+
+typedef struct { intptr_t n; const real *x; real *y, a; } Scaled;
+
+static void scaled_part(void *context, intptr_t i) {
+    const Scaled f = *(Scaled *)context;
+    const intptr_t from = i * PART, n = smaller(PART, f.n - from);
+    const real *restrict x = f.x + from;
+    real *restrict y = f.y + from;
+    for (intptr_t k = 0; k < n; k++) y[k] += f.a * x[k];
+}
+
+// y += a * x
+KERNEL add_scaled(const Array *x, const Array *y, real a) {
+    Scaled f = {size(y), reals(x), reals(y), a};
+    run(scaled_part, &f, parts(f.n, PART));
 }

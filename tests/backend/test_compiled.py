@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 import gpugrad as torch
-from gpugrad.backend import compiled
+from gpugrad.backend import compiled, kernel_files
 from gpugrad.backend import threads as blas_threads
 
 KERNELS = Path(__file__).parents[2] / "kernels" / "cpu"
@@ -50,7 +50,7 @@ def fresh(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[], Any]:
     for name in ("array.h", "threads.h", "threads.c"):
         shutil.copy(KERNELS / name, source)
     (source / "twice.c").write_text(SOURCE)
-    monkeypatch.setattr(compiled, "folder", lambda: tmp_path / "kernels")
+    monkeypatch.setattr(kernel_files, "place", lambda: str(tmp_path / "kernels"))
     monkeypatch.setattr(compiled, "_found", [])
     monkeypatch.setattr(compiled, "why_not", [""])
     monkeypatch.setenv("GPUGRAD_CPU_CACHE", str(tmp_path / "cache"))
@@ -91,8 +91,8 @@ def test_other_sources_are_another_library(fresh: Any, tmp_path: Path) -> None:
 
 @needs_compiler
 def test_two_processes_build_at_once(fresh: Any, tmp_path: Path) -> None:
-    code = ("import sys; from pathlib import Path; from gpugrad.backend import compiled\n"
-            "compiled.folder = lambda: Path(sys.argv[1])\n"
+    code = ("import sys; from gpugrad.backend import compiled, kernel_files\n"
+            "kernel_files.place = lambda: sys.argv[1]\n"
             "print(compiled.library().path)")
     jobs = [subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "kernels")],
                              cwd=KERNELS.parents[1], stdout=subprocess.PIPE, text=True)

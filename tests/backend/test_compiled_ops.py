@@ -219,3 +219,16 @@ def test_products(size: tuple[int, int, int], orders: str) -> None:
         both(lambda: [CPU.matmul(a, b)])
     assert "product" in listening.called
     np.testing.assert_allclose(CPU.matmul(a, b), a.astype(float) @ b, 1e-4, 1e-4)
+
+
+def test_one_thread_leaves_large_products_to_blas() -> None:
+    a, n = np.ones((512, 520), np.float32), torch.get_num_threads()
+    try:
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            listening = Listening()
+            with helper(listening):
+                assert (CPU.matmul(a, a.T) == 520).all()
+            assert ("product" in listening.called) == (threads > 1)
+    finally:
+        torch.set_num_threads(n)

@@ -171,3 +171,44 @@ def test_versions_count_steps() -> None:
     version = p._version
     optim.Adam([p]).step()
     assert p._version == version + 1
+
+
+@pytest.mark.parametrize("options", [
+    {}, {"lr": 0.3, "d": 2.0, "weight_decay": 0.1}, {"eps": (1e-3, 0.1), "maximize": True},
+    {"beta2_decay": -0.3}])
+def test_adafactor_is_numpys_to_rounding(options: dict[str, Any],
+                                         monkeypatch: pytest.MonkeyPatch) -> None:
+    library = compiled.library()
+    shapes = (*SHAPES, (1, 7), (2, 3, 50, 33), (40, 3000), (2000, 3))
+    calls: list[Any] = []
+
+    def run(found: Any, threads: int) -> list[Any]:
+        monkeypatch.setattr(compiled, "_found", [found])
+        library.set_threads(threads)
+        library.set_few(0)
+        params, draw = parameters(shapes), np.random.default_rng(1).standard_normal
+        opt = optim.Adafactor(params, **options)
+        for _ in range(3):
+            for p in params:
+                p.grad = torch.tensor(draw(p.shape).astype(np.float32))
+            versions = [p._version for p in params]
+            opt.step()
+            assert all(p._version > v for p, v in zip(params, versions) if p.numel())
+        return [a.detach().numpy() for p in params
+                for a in (p, *[v for k, v in opt.state[p].items() if k != "step"])]
+
+    class Counting:
+        def __getattr__(self, name: str) -> Any:
+            calls.append(name)
+            return getattr(library, name)
+
+    try:
+        first = run(Counting(), 1)
+        for a, b in zip(first, run(library, 3), strict=True):
+            assert np.array_equal(a, b)
+        for a, b in zip(first, run(None, 1), strict=True):
+            np.testing.assert_allclose(a, b, 2e-5, 1e-5)
+    finally:
+        library.set_threads(torch.get_num_threads())
+        library.set_few(1 << 20)
+    assert calls.count("step_adafactor") == 3 * (len(shapes) - 1)    # one has no elements
