@@ -496,7 +496,7 @@ def _() -> None:
     assert F.unfold(x, 3).dtype is F.conv2d(x, x).dtype is torch.int64
 
 
-@row("`channels_last`")
+@row("`channels_last` on the CPU")
 def _() -> None:
     x = torch.ones(2, 3, 4, 4).to(memory_format=torch.channels_last)
     assert (x * 2).is_contiguous(memory_format=torch.channels_last)

@@ -115,7 +115,7 @@ LINES: dict[str, list[str] | str] = {
     "`x[...] = ` a NumPy array or number": ["x = x.clone(); x[0] = np.ones(4); r = x"],
     "sizes and dims one by one in functions (`torch.reshape(x, 2, 3)`)": ["t.reshape(x, 4, 3)"],
     "integers and bools in products, convolutions, `unfold`": ["b @ c.t()"],
-    "`channels_last`": [
+    "`channels_last` on the CPU": [
         "t.nn.functional.max_pool2d(F.to(memory_format=t.channels_last), 2)"],
     "strides of copies made from a transposed tensor (`x.t()[i]`, `index_fill`, `*_scatter`, "
     "`pad`, `tril`), and of operations on operands in several orders": [
