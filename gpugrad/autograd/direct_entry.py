@@ -5,6 +5,7 @@ hands all others to the general entry before anything is computed.
 """
 from __future__ import annotations
 
+import functools
 import os
 from typing import Any
 
@@ -22,7 +23,7 @@ def direct(spec: Spec, general: Any) -> Any:
 
     def entry(*ins: Any, **kw: Any) -> Any:
         if not made:
-            made.append(written(spec, general))
+            made.append(functools.update_wrapper(written(spec, general), entry))
             if getattr(tensors, spec.name, None) is entry:
                 setattr(tensors, spec.name, made[0])
         return made[0](*ins, **kw)
@@ -40,10 +41,7 @@ def written(spec: Spec, general: Any) -> Any:
     made: dict[str, Any] = {}
     # a file of the package, for those who look for the first frame outside of it
     exec(compile(text, os.path.join(_HERE, f"<entry of {spec.name}>"), "exec"), made)
-    entry = made["make"](**scope)
-    entry.spec, entry.__name__, entry.__qualname__ = spec, spec.name, spec.name
-    entry.__doc__, entry.__module__ = general.__doc__, general.__module__
-    return entry
+    return made["make"](**scope)
 
 
 def text_of(spec: Spec) -> list[str]:

@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,7 @@ from gpugrad import backend, dtypes
 from gpugrad._tensor import wrap
 from gpugrad.autograd.op import SPECS
 from gpugrad.autograd.rules import tensors as T
-from gpugrad.backend import kernels
+from gpugrad.backend import kernels, precision
 from gpugrad.ops import attention_kernels as ak
 
 assert note_launches and order                   # fixtures
@@ -35,11 +34,8 @@ def rng() -> np.random.Generator:
 
 
 @pytest.fixture
-def tf32() -> Iterator[None]:
-    before = torch.backends.cuda.matmul.allow_tf32
-    torch.backends.cuda.matmul.allow_tf32 = True
-    yield
-    torch.backends.cuda.matmul.allow_tf32 = before
+def tf32(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(precision.matmul, "float32", "high")
 
 
 def inputs(rng: Any, shape: Any, dtype: str) -> list[Any]:
