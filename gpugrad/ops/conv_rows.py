@@ -5,12 +5,13 @@ at most be.column_bytes.
 """
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 
 from gpugrad.backend.kernels import windows
-from gpugrad.layouts import as_images, as_pixels
+from gpugrad.layouts import as_images, as_pixels, is_last
 from gpugrad.ops.bias import add_bias
 from gpugrad.ops.conv_ways import chunks, is_plain
 
@@ -44,12 +45,12 @@ def grad_input(be: Any, g: Any, w: Any, case: Any) -> Any:
 
 def grad_weight(be: Any, g: Any, x: Any, case: Any) -> Any:
     """The gradient for w, summed in float32 or better; its channels come last if the images' do."""
-    g, x = be._dense(as_pixels(g)), be._dense(as_pixels(x))
     total: Any = None
     sums = be.xp.float32 if g.dtype.itemsize == 2 else None
-    for part in parts(be, case):
-        slopes = grouped(g[part], case).swapaxes(-1, -2)
-        product = be.matmul(slopes, rows_of(be, x[part], case), dtype=sums)
+    for part in parts(be, case, copied=not (is_last(g) and is_last(x))):
+        slopes = grouped(be._dense(as_pixels(g[part])), case).swapaxes(-1, -2)
+        rows = rows_of(be, be._dense(as_pixels(x[part])), case)
+        product = be.matmul(slopes, rows, dtype=sums)
         if total is None:
             total = product
         else:
@@ -59,11 +60,15 @@ def grad_weight(be: Any, g: Any, x: Any, case: Any) -> Any:
     return out if case.last else be._dense(out)
 
 
-def parts(be: Any, case: Any) -> Any:
-    """Slices of the batch, with no more rows than there is memory for."""
+def parts(be: Any, case: Any, copied: bool = False) -> Any:
+    """Slices of the batch, with no more rows than there is memory for; copied: nor copies of x and
+    the gradient."""
     (n, _, oh, ow), (_, c, kh, kw) = case.y_shape, case.w_shape
     plain = is_plain(case.w_shape, case.stride, case.padding)
-    return chunks(be, n, 0 if plain else oh * ow * case.groups * c * kh * kw * case.dtype.itemsize)
+    size = 0 if plain else oh * ow * case.groups * c * kh * kw
+    if copied:
+        size += math.prod(case.x_shape[1:]) + math.prod(case.y_shape[1:])
+    return chunks(be, n, size * case.dtype.itemsize)
 
 
 def grouped(a: Any, case: Any) -> Any:

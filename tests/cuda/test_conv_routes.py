@@ -243,3 +243,19 @@ def test_columns_are_made_in_bounded_memory(monkeypatch: pytest.MonkeyPatch) -> 
         with routes.only("columns"):
             agree(torch.float32, shape, last)
     assert len(sizes) > 20 and max(sizes) <= 2 * 36 * 27 * 4
+
+
+def test_contiguous_images_are_copied_a_part_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their weight gradient is made of rows of channels."""
+    monkeypatch.setattr(backend.get("cuda"), "column_bytes", 1 << 14)
+    x, w = real((32, 64, 4, 4), 0).float().cuda(), real((64, 64, 1, 1), 1).float().cuda()
+    w.requires_grad_()
+    with routes.only("columns"):
+        y = F.conv2d(x, w)
+        before = torch.cuda.memory_allocated()
+        torch.cuda.reset_peak_memory_stats()
+        found, = torch.autograd.grad(y, w, torch.ones_like(y))
+    took = torch.cuda.max_memory_allocated() - before - 4 * y.numel()
+    assert took < 4 * x.numel()
+    want = torch.einsum("ncl->c", x.double().cpu().flatten(2)).expand(64, 64)
+    assert (found[..., 0, 0].cpu() - want).abs().max().item() < 1e-3
