@@ -57,11 +57,11 @@ def tensor(data: Any, *, dtype: Any = None, device: Any = None, requires_grad: b
                       "sourceTensor.detach().clone().requires_grad_(True), rather than "
                       "torch.tensor(sourceTensor).", stacklevel=2)
         be = data._be if device is None else get(device)
-        return _copied(data, d, be, requires_grad, pin_memory)
-    return _copied(data, d, get(device), requires_grad, pin_memory)
+        return copied(data, d, be, requires_grad, pin_memory)
+    return copied(data, d, get(device), requires_grad, pin_memory)
 
 
-def _copied(data: Any, d: Any, be: Backend, requires_grad: bool = False,
+def copied(data: Any, d: Any, be: Backend, requires_grad: bool = False,
             pin: bool = False) -> Tensor:
     """torch.tensor() without its warning: ``d`` an array dtype or None."""
     if isinstance(data, Tensor):
@@ -71,7 +71,7 @@ def _copied(data: Any, d: Any, be: Backend, requires_grad: bool = False,
         return finish(be.copy(dtypes.adopt(data) if d is None else data.astype(d)), be,
                       requires_grad, pin)
     if by_dlpack(data):
-        return _copied(shared_by_dlpack(data), d, be, requires_grad, pin)
+        return copied(shared_by_dlpack(data), d, be, requires_grad, pin)
     return finish_constant(on_device(array_of(data, d), be), be, requires_grad, pin)
 
 
@@ -155,7 +155,7 @@ def as_tensor(data: Any, dtype: Any = None, device: Any = None) -> Tensor:
         return finish(a if be is cpu else be.from_host(a), be)
     if is_device_array(data, be):
         return finish(dtypes.adopt(data if d is None else data.astype(d, copy=False)), be)
-    return _copied(data, d, be)
+    return copied(data, d, be)
 
 
 def _cuda_device(data: Any) -> str:
@@ -189,7 +189,7 @@ def asarray(obj: Any, *, dtype: Any = None, device: Any = None, copy: bool | Non
         if isinstance(obj, Tensor) and requires_grad is not False:
             t = _converted(obj.clone(), d, device)
         else:
-            t = _copied(obj, d, be)
+            t = copied(obj, d, be)
     else:
         t = as_tensor(obj, dtype, device)
     if requires_grad:
@@ -543,62 +543,3 @@ def triu_indices(row: int, col: int, offset: int = 0, *, dtype: Any = None, devi
                  layout: Any = None) -> Tensor:
     """Rows and columns, (2, n), of a matrix's elements on and above a diagonal, row by row."""
     return _triangle("triu_indices", row, col, offset, dtype, device, layout)
-
-
-# Methods: new tensors with the dtype and device of another, unless others are named ---------------
-
-def new_tensor(self: Tensor, data: Any, *, dtype: Any = None, device: Any = None,
-               requires_grad: bool = False, layout: Any = None, pin_memory: bool = False) -> Tensor:
-    """torch.tensor(data), with this tensor's dtype and device."""
-    check_options("new_tensor", None, layout)
-    be = self._be if device is None else get(device)
-    d = dtype_of("new_tensor", dtype, self._a.dtype)
-    return _copied(data, d, be, requires_grad, pin_memory)
-
-
-def _new(name: str, self: Tensor, shape: tuple[int, ...], value: Any, dtype: Any, device: Any,
-         requires_grad: bool, layout: Any, pin_memory: bool) -> Tensor:
-    if layout is not None:
-        check_options(name, None, layout)
-    be = self._be if device is None else get(device)
-    d = dtype_of(name, dtype, self._a.dtype)
-    a = be.empty(shape, d) if value is None else be.xp.full(shape, scalar_of(value, d), d)
-    return finish_constant(a, be, requires_grad, pin_memory)
-
-
-def new_zeros(self: Tensor, *sizes: Any, size: Any = None, dtype: Any = None, device: Any = None,
-              requires_grad: bool = False, layout: Any = None, pin_memory: bool = False) -> Tensor:
-    """Filled with 0, with this tensor's dtype and device."""
-    return _new("new_zeros", self, shape_of("new_zeros", sizes, size), 0, dtype, device,
-                requires_grad, layout, pin_memory)
-
-
-def new_ones(self: Tensor, *sizes: Any, size: Any = None, dtype: Any = None, device: Any = None,
-             requires_grad: bool = False, layout: Any = None, pin_memory: bool = False) -> Tensor:
-    """Filled with 1, with this tensor's dtype and device."""
-    return _new("new_ones", self, shape_of("new_ones", sizes, size), 1, dtype, device,
-                requires_grad, layout, pin_memory)
-
-
-def new_empty(self: Tensor, *sizes: Any, size: Any = None, dtype: Any = None, device: Any = None,
-              requires_grad: bool = False, layout: Any = None, pin_memory: bool = False) -> Tensor:
-    """Not initialised, with this tensor's dtype and device."""
-    return _new("new_empty", self, shape_of("new_empty", sizes, size), None, dtype, device,
-                requires_grad, layout, pin_memory)
-
-
-def new_full(self: Tensor, size: Any, fill_value: Any, *, dtype: Any = None, device: Any = None,
-             requires_grad: bool = False, layout: Any = None, pin_memory: bool = False) -> Tensor:
-    """Filled with fill_value, with this tensor's dtype and device."""
-    return _new("new_full", self, tuple_of("new_full", size, 1),
-                number("new_full", "fill_value", 2, fill_value), dtype, device, requires_grad,
-                layout, pin_memory)
-
-
-def new_empty_strided(self: Tensor, size: Any, stride: Any, *, dtype: Any = None,
-                      device: Any = None, requires_grad: bool = False, layout: Any = None,
-                      pin_memory: bool = False) -> Tensor:
-    """Not initialised, with the given steps and this tensor's dtype and device."""
-    return empty_strided(size, stride, dtype=self.dtype if dtype is None else dtype,
-                         device=self.device if device is None else device, layout=layout,
-                         requires_grad=requires_grad, pin_memory=pin_memory)

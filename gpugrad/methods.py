@@ -60,9 +60,11 @@ METHODS = places({
         "__ifloordiv__=floor_divide_ __rfloordiv__=rfloor_divide __mod__=remainder "
         "__imod__=remainder_ __rmod__=rremainder __pow__=power __rpow__=rpow __ipow__=pow_ "
         "__neg__=neg __pos__=positive __invert__=invert __rlshift__=left_shift_of "
-        "__rrshift__=right_shift_of add_ addcdiv_ addcmul_ clamp_ clip_=clamp_ clamp_max_ "
-        "clamp_min_ div_ divide_=div_ floor_divide_ fmod_ lerp_ masked_fill_ neg_ negative_=neg_ "
-        "pow_ remainder_ round_ square_ sub_ subtract_=sub_ true_divide_ where=where_method",
+        "__rrshift__=right_shift_of add_ addcdiv_ addcmul_ div_ divide_=div_ floor_divide_ "
+        "fmod_ lerp_ neg_ negative_=neg_ pow_ remainder_ round_ square_ sub_ subtract_=sub_ "
+        "true_divide_",
+    "functions.choices":
+        "clamp_ clip_=clamp_ clamp_max_ clamp_min_ masked_fill_ where=where_method",
     "functions.pointwise:in_place":
         "__imul__=mul mul_=mul multiply_=mul bitwise_and_=bitwise_and bitwise_or_=bitwise_or "
         "bitwise_xor_=bitwise_xor bitwise_left_shift_=bitwise_left_shift "
@@ -117,7 +119,7 @@ METHODS = places({
     "functions.history": "backward",
     "autograd.node":
         "register_hook=register_tensor_hook register_post_accumulate_grad_hook retain_grad",
-    "creation": "new_empty new_empty_strided new_full new_ones new_tensor new_zeros",
+    "new_methods": "new_empty new_empty_strided new_full new_ones new_tensor new_zeros",
     "sampling": "bernoulli multinomial",
     "fills": "bernoulli_ cauchy_ exponential_ geometric_ log_normal_ normal_ random_ uniform_",
     "pinned": "is_pinned pin_memory record_stream",
@@ -134,10 +136,10 @@ FUNCTIONS = places({
         "reciprocal relu rsqrt sgn sigmoid sign signbit sin sinc sinh sqrt tan tanh trunc "
         "fix=trunc",
     "functions.pointwise":
-        "abs=absolute absolute add addcdiv addcmul allclose bitwise_not clamp clip=clamp "
-        "clamp_max clamp_min div divide=div equal floor_divide fmod isclose lerp masked_fill mul "
-        "multiply=mul neg negative=neg positive pow remainder round square sub subtract=sub "
-        "true_divide where",
+        "abs=absolute absolute add addcdiv addcmul allclose bitwise_not div divide=div equal "
+        "floor_divide fmod isclose lerp mul multiply=mul neg negative=neg positive pow "
+        "remainder round square sub subtract=sub true_divide",
+    "functions.choices": "clamp clip=clamp clamp_max clamp_min masked_fill where",
     "functions.mathematics":
         "atan2 arctan2=atan2 copysign float_power fmax fmin frexp gcd heaviside hypot igamma "
         "igammac isneginf isposinf isreal lcm ldexp logaddexp logaddexp2 logical_and logical_or "

@@ -21,7 +21,7 @@ LAYERS = {name: number for number, names in enumerate([
     ["_tensor", "_printing"],
     ["autograd"],
     ["ops"],
-    ["functions", "methods", "creation", "factory", "parsing", "random", "sampling",
+    ["functions", "methods", "creation", "new_methods", "factory", "parsing", "random", "sampling",
      "fills", "signal_windows", "tensor_types", "serialization", "special", "linalg", "fft",
      "storage", "cuda", "pinned", "backends", "amp", "settings", "cpu",
      "_C", "__config__", "_dynamo", "absent", "accelerator", "assertions", "compiler",

@@ -19,7 +19,7 @@ from gpugrad.distributions.utils import (
     lazy_property,
     logits_to_probs,
 )
-from gpugrad.functions.pointwise import where
+from gpugrad.functions.choices import where
 from gpugrad.sampling import rand
 
 __all__ = ["ContinuousBernoulli"]

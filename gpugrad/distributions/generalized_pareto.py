@@ -10,7 +10,8 @@ from gpugrad.creation import ones_like, zeros_like
 from gpugrad.distributions import constraints
 from gpugrad.distributions.distribution import SCALAR, Distribution
 from gpugrad.distributions.utils import broadcast_all
-from gpugrad.functions.pointwise import isclose, where
+from gpugrad.functions.choices import where
+from gpugrad.functions.pointwise import isclose
 from gpugrad.sampling import rand
 
 __all__ = ["GeneralizedPareto"]

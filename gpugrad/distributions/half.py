@@ -9,7 +9,7 @@ from gpugrad.creation import as_tensor, zeros_like
 from gpugrad.distributions import constraints
 from gpugrad.distributions.transformed_distribution import TransformedDistribution
 from gpugrad.distributions.transforms import AbsTransform
-from gpugrad.functions.pointwise import where
+from gpugrad.functions.choices import where
 
 
 class Half(TransformedDistribution):

@@ -9,7 +9,7 @@ from gpugrad.distributions import constraints
 from gpugrad.distributions.gamma import Gamma
 from gpugrad.distributions.transformed_distribution import TransformedDistribution
 from gpugrad.distributions.transforms import PowerTransform
-from gpugrad.functions.pointwise import where
+from gpugrad.functions.choices import where
 
 __all__ = ["InverseGamma"]
 

@@ -10,7 +10,7 @@ from gpugrad.distributions import constraints
 from gpugrad.distributions.chi2 import Chi2
 from gpugrad.distributions.distribution import SCALAR, Distribution
 from gpugrad.distributions.utils import _standard_normal, broadcast_all
-from gpugrad.functions.pointwise import where
+from gpugrad.functions.choices import where
 
 __all__ = ["StudentT"]
 

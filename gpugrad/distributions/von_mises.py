@@ -13,7 +13,7 @@ from gpugrad.creation import zeros
 from gpugrad.distributions import constraints
 from gpugrad.distributions.distribution import SCALAR, Distribution
 from gpugrad.distributions.utils import broadcast_all, lazy_property
-from gpugrad.functions.pointwise import where
+from gpugrad.functions.choices import where
 from gpugrad.sampling import rand
 
 __all__ = ["VonMises"]

@@ -7,9 +7,9 @@ from typing import Any
 from gpugrad._tensor import Tensor
 from gpugrad.autograd import casting
 from gpugrad.autograd.rules import tensors as T
+from gpugrad.functions.choices import where
 from gpugrad.functions.losses import reduced, reduction_of
 from gpugrad.functions.pairs import pairwise_distance
-from gpugrad.functions.pointwise import where
 
 COSINE_EPS = 1e-12                               # added to squares of lengths
 

@@ -11,7 +11,6 @@ from gpugrad.autograd.entry import NUMBERS
 from gpugrad.autograd.rules import tensors as T
 from gpugrad.dtypes import type_name
 from gpugrad.functions.arguments import (
-    broadcast_shape,
     cast,
     check_written,
     common,
@@ -19,24 +18,24 @@ from gpugrad.functions.arguments import (
 )
 
 Number = int | float | bool | complex
-_OPERANDS = (Tensor, np.ndarray, *NUMBERS)
-_BOOL = np.dtype(bool)
+OPERANDS = (Tensor, np.ndarray, *NUMBERS)
+BOOL = np.dtype(bool)
 
 
-def _operand(x: Any) -> Any:
+def operand(x: Any) -> Any:
     return x._a if isinstance(x, Tensor) else x
 
 
 def _checked(entry: Any, x: Any, y: Any, name: str) -> Tensor:
     """entry(x, y), where an operand that is neither a Tensor nor a number is an error."""
     for i, (arg, v) in enumerate((("input", x), ("other", y)), 0 if name.endswith("_") else 1):
-        if not isinstance(v, _OPERANDS):
+        if not isinstance(v, OPERANDS):
             raise TypeError(f"{name}(): argument '{arg}' (position {i}) must be Tensor, not "
                             f"{type(v).__name__}")
     return entry(x, y)
 
 
-def _unsupported(name: str, x: Any) -> NotImplementedError:
+def unsupported(name: str, x: Any) -> NotImplementedError:
     return NotImplementedError(f"\"{name}\" not implemented for '{type_name(x._a.dtype)}'")
 
 
@@ -56,10 +55,10 @@ def in_place(name: str) -> Any:
 
 def _scaled(x: Any, y: Any, alpha: Number) -> Any:
     """alpha * y, for a sum with x."""
-    if (type(alpha) is int and alpha == 1) or not isinstance(y, _OPERANDS) \
-            or not isinstance(x, _OPERANDS):
+    if (type(alpha) is int and alpha == 1) or not isinstance(y, OPERANDS) \
+            or not isinstance(x, OPERANDS):
         return y
-    dtype = dtypes.promote(_operand(x), _operand(y))
+    dtype = dtypes.promote(operand(x), operand(y))
     if isinstance(alpha, bool) and dtype.kind != "b":
         raise RuntimeError("Boolean alpha only supported for Boolean results.")
     if isinstance(alpha, float) and dtype.kind in "iub":
@@ -84,7 +83,7 @@ def add_(x: Tensor, other: Any, *, alpha: Number = 1) -> Tensor:
 
 
 def _is_bool(x: Any) -> bool:
-    return x is True or x is False or (isinstance(x, Tensor) and x._a.dtype is _BOOL)
+    return x is True or x is False or (isinstance(x, Tensor) and x._a.dtype is BOOL)
 
 
 def _no_bools(x: Any, y: Any) -> None:
@@ -99,7 +98,7 @@ def _no_bools(x: Any, y: Any) -> None:
 
 def minus(x: Tensor, y: Any) -> Any:
     """The - operator."""
-    if x._a.dtype is _BOOL or _is_bool(y):
+    if x._a.dtype is BOOL or _is_bool(y):
         _no_bools(x, y)
     return T.sub(x, y)
 
@@ -128,28 +127,28 @@ def rsub(input: Tensor, other: Any, *, alpha: Number = 1) -> Any:
 
 def absolute(input: Tensor) -> Tensor:
     """|input|"""
-    if input._a.dtype is _BOOL:
-        raise _unsupported("abs_cpu", input)
+    if input._a.dtype is BOOL:
+        raise unsupported("abs_cpu", input)
     return T.abs(input)
 
 
 def abs_(x: Tensor) -> Tensor:
     if x._a.dtype.kind == "c":
         raise RuntimeError("In-place abs is not supported for complex tensors.")
-    if x._a.dtype is _BOOL:
-        raise _unsupported("abs_cpu", x)
+    if x._a.dtype is BOOL:
+        raise unsupported("abs_cpu", x)
     return T.abs_(x)
 
 
 def neg(input: Tensor) -> Tensor:
     """-input"""
-    if input._a.dtype is _BOOL:
+    if input._a.dtype is BOOL:
         raise RuntimeError(_NEGATION)
     return T.neg(input)
 
 
 def neg_(x: Tensor) -> Tensor:
-    if x._a.dtype is _BOOL:
+    if x._a.dtype is BOOL:
         raise RuntimeError(_NEGATION)
     return T.neg_(x)
 
@@ -160,7 +159,7 @@ _NEGATION = ("Negation, the `-` operator, on a bool tensor is not supported. If 
 
 def positive(input: Tensor) -> Tensor:
     """+input: itself."""
-    if input._a.dtype is _BOOL:
+    if input._a.dtype is BOOL:
         raise RuntimeError("The `+` operator, on a bool tensor is not supported.")
     return input
 
@@ -219,7 +218,7 @@ def _check_divisor(name: str, x: Any, y: Any) -> None:
         zero = isinstance(y, Number) and y == 0
     if isinstance(x, Tensor) and not x._a.size:
         return
-    if zero and dtypes.promote(_operand(x), _operand(y)).kind in "iub":
+    if zero and dtypes.promote(operand(x), operand(y)).kind in "iub":
         raise RuntimeError("ZeroDivisionError")
 
 
@@ -245,8 +244,8 @@ fmod, fmod_ = _dividing("fmod")
 
 def _products(x: Tensor, *factors: Tensor) -> list[Tensor]:
     out = common(x, *factors)
-    if out[0]._a.dtype is _BOOL:
-        raise _unsupported("addcmul_cpu_out", x)
+    if out[0]._a.dtype is BOOL:
+        raise unsupported("addcmul_cpu_out", x)
     return out
 
 
@@ -274,7 +273,7 @@ def _fractions(*tensors: Tensor) -> list[Tensor]:
 def addcmul_(x: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: Number = 1) -> Tensor:
     check_written(x, tensor1, tensor2)
     wide, *factors = _products(x, tensor1, tensor2)
-    _check_result(x, wide._a.dtype)
+    check_result(x, wide._a.dtype)
     a, b = (cast(t, x._a.dtype) for t in factors)
     return T.addcmul_(x, a, b, value=number_of(value, x._a.dtype))
 
@@ -282,7 +281,7 @@ def addcmul_(x: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: Number = 1) 
 def addcdiv_(x: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: Number = 1) -> Tensor:
     check_written(x, tensor1, tensor2)
     wide, *parts = _fractions(x, tensor1, tensor2)
-    _check_result(x, wide._a.dtype)
+    check_result(x, wide._a.dtype)
     a, b = (cast(t, x._a.dtype) for t in parts)
     return T.addcdiv_(x, a, b, value=number_of(value, x._a.dtype))
 
@@ -293,7 +292,7 @@ def _lerp(entries: tuple[Any, Any], x: Tensor, end: Tensor, weight: Any) -> Tens
         raise RuntimeError(f"expected dtype {type_name(x._a.dtype).lower()} for `{name}` but got "
                            f"dtype {type_name(t._a.dtype).lower()}")
     if x._a.dtype.kind not in dtypes.INEXACT:
-        raise _unsupported("lerp_kernel_scalar", x)
+        raise unsupported("lerp_kernel_scalar", x)
     by_tensor, by_number = entries
     if isinstance(weight, Tensor):
         return by_tensor(x, end, weight)
@@ -332,13 +331,13 @@ def _power_dtype(x: Tensor, y: Any) -> np.dtype[Any]:
 def power(x: Tensor, y: Any) -> Any:
     """The ** operator."""
     if isinstance(y, Tensor):
-        if x._a.dtype is _BOOL and y._a.dtype is _BOOL:
+        if x._a.dtype is BOOL and y._a.dtype is BOOL:
             raise NotImplementedError("\"pow\" not implemented for 'Bool': convert to integers")
         return T.pow(x, y)
     if not isinstance(y, Number):
         return NotImplemented
     if y is True or y is False:
-        if x._a.dtype is _BOOL:
+        if x._a.dtype is BOOL:
             return T.logical_or(x, not y)
         y = int(y)
     return T.pow_number(cast(x, _power_dtype(x, y)), exponent=y)
@@ -354,18 +353,18 @@ def rpow(x: Tensor, y: Any) -> Any:
 def pow_(x: Tensor, exponent: Any) -> Tensor:
     """x **= exponent"""
     if isinstance(exponent, Tensor):
-        if x._a.dtype is _BOOL and exponent._a.dtype is _BOOL:
+        if x._a.dtype is BOOL and exponent._a.dtype is BOOL:
             check_written(x, exponent)
-            raise _unsupported("pow", x)
+            raise unsupported("pow", x)
         return T.pow_(x, exponent)
     if not isinstance(exponent, Number):
         raise TypeError(f"pow_(): argument 'exponent' (position 1) must be Tensor or Number, not "
                         f"{type(exponent).__name__}")
-    _check_result(x, _power_dtype(x, exponent))
+    check_result(x, _power_dtype(x, exponent))
     return T.pow_number_(x, exponent=number_of(exponent, x._a.dtype))
 
 
-def _check_result(x: Tensor, dtype: np.dtype[Any]) -> None:
+def check_result(x: Tensor, dtype: np.dtype[Any]) -> None:
     if dtypes.category(dtype) > dtypes.category(x._a.dtype):
         raise RuntimeError(f"result type {type_name(dtype)} can't be cast to the desired output "
                            f"type {type_name(x._a.dtype)}")
@@ -385,7 +384,7 @@ def _round(entries: tuple[Any, Any], x: Tensor, decimals: int) -> Tensor:
     if decimals == 0:
         return whole(x)
     if x._a.dtype.kind not in dtypes.FLOATING:
-        raise _unsupported("round_cpu", x)
+        raise unsupported("round_cpu", x)
     return to_decimals(x, decimals=decimals)
 
 
@@ -398,169 +397,13 @@ def round_(x: Tensor, *, decimals: int = 0) -> Tensor:
     return _round((T.round_, T.round_decimals_), x, decimals)
 
 
-# Bounds and choices ------------------------------------------------------------------------------
-
-
-def _bounds(x: Tensor, min: Any, max: Any) -> bool:
-    """Are the bounds tensors? Two kinds of them, or none at all, are errors."""
-    given = [b for b in (min, max) if b is not None]
-    if not given:
-        raise RuntimeError("torch.clamp: At least one of 'min' or 'max' must not be None")
-    tensors = [isinstance(b, Tensor) for b in given]
-    if tensors == [False, True] or tensors == [True, False]:
-        raise TypeError("clamp(): min and max must both be numbers or both be tensors, not "
-                        f"{type(min).__name__} and {type(max).__name__}")
-    dtype = dtypes.promote(x._a, *map(_operand, given))
-    if dtype is _BOOL and (len(given) == 2 or not tensors[0]):
-        raise _unsupported("clamp_cpu", x)
-    if dtype.kind == "c":
-        raise NotImplementedError("clamp is not supported for complex types")
-    return tensors[0]
-
-
-def clamp(input: Tensor, min: Any = None, max: Any = None) -> Tensor:
-    """input held between min and max: two numbers or two tensors, either of which may be None."""
-    if _bounds(input, min, max):
-        given = [t for t in (input, min, max) if t is not None]
-        broadcast_shape(*given)
-        x, *rest = common(*given)
-        low, high = (b if b is None else rest.pop(0) for b in (min, max))
-        return T.clamp_between(x, low, high)
-    x = cast(input, dtypes.promote(input._a, *[b for b in (min, max) if b is not None]))
-    low, high = (b if b is None else number_of(b, x._a.dtype) for b in (min, max))
-    return T.clamp(x, min=low, max=high)
-
-
-def clamp_(x: Tensor, min: Any = None, max: Any = None) -> Tensor:
-    given = [b for b in (min, max) if b is not None]
-    tensors = _bounds(x, min, max)
-    _check_result(x, dtypes.promote(x._a, *[_operand(b) for b in given]))
-    if tensors:
-        check_written(x, *given)
-        low, high = (b if b is None else cast(b, x._a.dtype) for b in (min, max))
-        return T.clamp_between_(x, low, high)
-    low, high = (b if b is None else number_of(b, x._a.dtype) for b in (min, max))
-    return T.clamp_(x, min=low, max=high)
-
-
-def _one_bound(name: str, x: Tensor, bound: Any) -> bool:
-    """Is the only bound a tensor?"""
-    if not isinstance(bound, _OPERANDS):
-        raise TypeError(f"{name}() received an invalid combination of arguments - got (Tensor, "
-                        f"{type(bound).__name__}), but expected one of: a Tensor, a Number")
-    if x._a.dtype is _BOOL and isinstance(bound, bool):
-        raise _unsupported(f"{name}_scalar_cpu", x)
-    return _bounds(x, bound, None)
-
-
-def clamp_min(input: Tensor, min: Any) -> Tensor:
-    """input, or min where that is greater."""
-    if _one_bound("clamp_min", input, min):
-        broadcast_shape(input, min)
-        return T.clamp_min_tensor(*common(input, min))
-    x = cast(input, dtypes.promote(input._a, min))
-    return T.clamp_min(x, min=number_of(min, x._a.dtype))
-
-
-def clamp_max(input: Tensor, max: Any) -> Tensor:
-    """input, or max where that is less."""
-    if _one_bound("clamp_max", input, max):
-        broadcast_shape(input, max)
-        return T.clamp_max_tensor(*common(input, max))
-    x = cast(input, dtypes.promote(input._a, max))
-    return T.clamp_max(x, max=number_of(max, x._a.dtype))
-
-
-def _bound_in_place(name: str, x: Tensor, bound: Any) -> tuple[Any, bool]:
-    """The bound in the dtype of x, and whether it is a tensor."""
-    tensor = _one_bound(name, x, bound)
-    _check_result(x, dtypes.promote(x._a, _operand(bound)))
-    if tensor:
-        check_written(x, bound)
-        return cast(bound, x._a.dtype), True
-    return number_of(bound, x._a.dtype), False
-
-
-def clamp_min_(x: Tensor, min: Any) -> Tensor:
-    low, tensor = _bound_in_place("clamp_min", x, min)
-    return T.clamp_min_tensor_(x, low) if tensor else T.clamp_min_(x, min=low)
-
-
-def clamp_max_(x: Tensor, max: Any) -> Tensor:
-    high, tensor = _bound_in_place("clamp_max", x, max)
-    return T.clamp_max_tensor_(x, high) if tensor else T.clamp_max_(x, max=high)
-
-
-def where(condition: Tensor, input: Any = None, other: Any = None) -> Any:
-    """input where the condition holds, else other; of a condition alone nonzero(as_tuple=True)."""
-    if input is None and other is None:
-        return condition.nonzero(as_tuple=True)
-    if input is None or other is None:
-        raise TypeError("where() received an invalid combination of arguments: it takes a "
-                        "condition, or a condition, input and other")
-    dtype = dtypes.promote(_operand(input), _operand(other))
-    if condition._a.dtype.kind != "b":
-        if condition._a.dtype != dtypes.uint8.np:
-            raise RuntimeError("where expected condition to be a boolean tensor, but got a tensor "
-                               f"with dtype {type_name(condition._a.dtype)}")
-        condition = condition != 0
-    x, y = (_as_tensor(v, dtype, condition) for v in (input, other))
-    try:
-        return T.where(condition, x, y)
-    except ValueError:
-        broadcast_shape(condition, x, y)
-        raise
-
-
-def _as_tensor(v: Any, dtype: Any, like: Tensor) -> Tensor:
-    if not isinstance(v, Tensor):
-        return wrap(like._be.number[v, dtype], like._be)
-    if v._be is not like._be and v._a.ndim == 0:
-        v = v.to(like.device)
-    return cast(v, dtype)
-
-
-def where_method(self: Tensor, condition: Tensor, other: Any) -> Tensor:
-    """self where the condition holds, else other."""
-    return where(condition, self, other)
-
-
-def masked_fill(input: Tensor, mask: Tensor, value: Any) -> Tensor:
-    """value, a number or a tensor of one, where the mask holds, else input."""
-    _check_mask(mask, value)
-    broadcast_shape(mask, input)
-    if isinstance(value, Tensor):
-        return T.masked_fill_with(input, mask, _as_tensor(value, input._a.dtype, input))
-    return T.masked_fill(input, mask, value=number_of(value, input._a.dtype))
-
-
-def masked_fill_(x: Tensor, mask: Tensor, value: Any) -> Tensor:
-    _check_mask(mask, value)
-    check_written(x, mask)
-    if isinstance(value, Tensor):
-        return T.masked_fill_with_(x, mask, _as_tensor(value, x._a.dtype, x))
-    return T.masked_fill_(x, mask, value=number_of(value, x._a.dtype))
-
-
-def _check_mask(mask: Tensor, value: Any) -> None:
-    if not isinstance(value, _OPERANDS):
-        raise TypeError("masked_fill() received an invalid combination of arguments: value must be "
-                        f"a number or a tensor of one, not {type(value).__name__}")
-    if mask._a.dtype.kind != "b":
-        raise RuntimeError("masked_fill_ only supports boolean masks, but got mask with dtype "
-                           f"{mask.dtype}")
-    if isinstance(value, Tensor) and value._a.ndim:
-        raise RuntimeError("masked_fill_ only supports a 0-dimensional value tensor, but got "
-                           f"tensor with {value._a.ndim} dimension(s).")
-
-
 # Bits and comparisons ----------------------------------------------------------------------------
 
 
 def bitwise_not(input: Tensor) -> Tensor:
     """The bits of integers inverted; of bools, logical_not."""
     if input._a.dtype.kind not in "iub":
-        raise _unsupported("bitwise_not_cpu", input)
+        raise unsupported("bitwise_not_cpu", input)
     return T.bitwise_not(input)
 
 

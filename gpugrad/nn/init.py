@@ -16,7 +16,7 @@ from gpugrad._tensor import Tensor
 from gpugrad.autograd.grad_mode import no_grad
 from gpugrad.creation import empty_like, from_numpy
 from gpugrad.creation import eye as eye_matrix
-from gpugrad.functions.pointwise import where
+from gpugrad.functions.choices import where
 from gpugrad.sampling import randperm
 
 _NO_FILL = "Initializing zero-element tensors is a no-op"

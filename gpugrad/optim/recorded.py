@@ -12,7 +12,7 @@ from typing import Any
 from gpugrad._tensor import Tensor
 from gpugrad.autograd.grad_mode import enable_grad
 from gpugrad.autograd.rules import tensors as T
-from gpugrad.functions import mathematics, pointwise
+from gpugrad.functions import choices, mathematics
 
 
 def of(value: Any) -> Any:
@@ -104,7 +104,7 @@ class Functions:
     sign = _function(lambda x: T.sign(x))
     maximum = _extreme(mathematics.maximum)
     minimum = _extreme(mathematics.minimum)
-    where = _function(pointwise.where)
+    where = _function(choices.where)
 
     @staticmethod
     def copyto(target: Traced, source: Traced) -> None:
