@@ -75,17 +75,21 @@ def copied(data: Any, d: Any, be: Backend, requires_grad: bool = False,
     return finish_constant(on_device(array_of(data, d), be), be, requires_grad, pin)
 
 
+# NumPy's own dtypes that tensors have, by their characters.
+PLAIN = {d.char: d for d in dtypes.OF if d.kind in "fciub"}
+
+
 def from_numpy(ndarray: Any) -> Tensor:
     """A CPU tensor that shares the memory of a NumPy array."""
+    if type(ndarray) is np.ndarray and PLAIN.get((d := ndarray.dtype).char) is d and \
+            ndarray.flags.carray and 1 not in ndarray.shape:    # whose stride may be negative
+        return wrap(ndarray, cpu)
     if not isinstance(ndarray, np.ndarray):
         kind = type(ndarray)
         where = "numpy." if kind.__module__ == "numpy" else ""
         raise TypeError(f"expected np.ndarray (got {where}{kind.__name__})")
-    d = dtypes.OF.get(ndarray.dtype)
-    if not (d is not None and d._np is ndarray.dtype and d._np.kind in "fciub"
-            and min(ndarray.strides, default=0) >= 0):      # else as most arrays are
-        check_array(ndarray)
-        ndarray = dtypes.adopt(ndarray)
+    check_array(ndarray)
+    ndarray = dtypes.adopt(ndarray)
     if not ndarray.flags.writeable:
         warnings.warn("The given NumPy array is not writable: writing to the tensor will raise an "
                       "error. Use torch.tensor(array) for a copy.", stacklevel=2)

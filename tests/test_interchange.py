@@ -1,11 +1,28 @@
 """Memory shared with other libraries: DLPack, __cuda_array_interface__, __array_interface__."""
 from __future__ import annotations
 
+import pickle
+
 import numpy as np
 import pytest
 
 import gpugrad as torch
 from gpugrad.utils.dlpack import from_dlpack, to_dlpack
+
+
+def test_from_numpy_looks_at_dtype_and_strides():
+    pickled = pickle.loads(pickle.dumps(np.ones((2, 3), np.float32)))
+    assert pickled.dtype is not np.dtype(np.float32)        # which ops tell from their own
+    assert torch.from_numpy(pickled).numpy().dtype is np.dtype(np.float32)
+    for a in np.ones(1)[::-1], np.ones((2, 3))[:, ::-1]:
+        with pytest.raises(ValueError, match="stride"):
+            torch.from_numpy(a)
+    with pytest.raises(ValueError, match="byte order"):
+        torch.from_numpy(np.ones(3, ">f4"))
+    fixed = np.ones((2, 3))
+    fixed.flags.writeable = False
+    with pytest.warns(UserWarning, match="not writable"):
+        torch.from_numpy(fixed)
 
 
 def test_numpy_both_ways():
