@@ -7,6 +7,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from gpugrad import _blas_threads as _blas_threads  # before NumPy is imported
 from gpugrad import autograd as autograd
 from gpugrad import dtypes as _dtypes
 from gpugrad import methods as _methods

@@ -16,7 +16,7 @@ PACKAGE = ROOT / "gpugrad"
 
 # Which layer a file or folder of gpugrad/ is on. An import may go down, or stay on its layer.
 LAYERS = {name: number for number, names in enumerate([
-    ["_state", "dtypes", "device", "layouts", "_hooks"],
+    ["_blas_threads", "_state", "dtypes", "device", "layouts", "_hooks"],
     ["backend", "cudasim"],
     ["_tensor", "_printing"],
     ["autograd"],

@@ -85,9 +85,11 @@ class Backend:
     prefix = "torch."         # of tensor type names: torch.FloatTensor, torch.cuda.FloatTensor
     generator: Any            # this device's default random generator
     widens_products = True    # products of 16 bits are made of copies in float32
+    worth_sharing = 1 << 62   # multiplications that several threads do faster than one
+    element_cost = 100        # what ops do to an element takes as long as so many of them
     column_bytes = 1 << 20    # how many bytes of im2col columns a convolution makes at a time
-    chunk = 1 << 15           # how many elements an update takes at a time: five such arrays of
-                              # float32 stay in a core's L2 cache
+    chunk = 1 << 16           # how many elements an update takes at a time: several such arrays
+                              # fit a core's L2 cache; shorter calls have threads wait for others
 
     def __init__(self, d: Device) -> None:
         self.device, self.name = d, str(d)
@@ -202,19 +204,31 @@ class Backend:
             buffer = held[key, dtype] = self.xp.empty(n, dtype)
         return buffer[:n].reshape(shape)
 
-    def results(self, work: Any, items: Iterable[Any], cost: int) -> Iterable[Any]:
-        """work(item) of each, in order; on the CPU threads share them if they cost so many
-        multiplications that it pays."""
-        return map(work, items)
+    def share(self, work: Any, items: Iterable[Any], cost: int, take: Any = None) -> None:
+        """work(item) of each, take(result) in order; by threads if so many multiplications pay."""
+        if cost >= self.worth_sharing:
+            from gpugrad.backend import threads
+
+            threads.share(work, list(items), take)
+        elif take is None:
+            for item in items:
+                work(item)
+        else:
+            for item in items:
+                take(work(item))
 
     def sum_of(self, work: Any, items: Iterable[Any], cost: int) -> Any:
         """The sum of the arrays work(item), new ones, in order; None of none."""
         total: Any = None
-        for part in self.results(work, items, cost):
+
+        def add(part: Any) -> None:
+            nonlocal total
             if total is None:
                 total = part
             else:
                 total += part
+
+        self.share(work, items, cost, add)
         return total
 
     # Arithmetic ----------------------------------------------------------------------------------

@@ -51,10 +51,24 @@ def windows(xp: Any, x: Any, kernel: Pair, stride: Pair, dilation: Pair) -> Any:
     return strided(xp, x, shape, (a, b, p * dh, q * dw, p * sh, q * sw))
 
 
-def row_columns(xp: Any, x: Any, kw: int, stride: int, dilation: int, out: Any) -> Any:
-    """im2col along the rows alone: fills ``out``, (n, c, kw, h, ow), from (n, c, h, w)."""
-    a, b, p, q = x.strides
-    out[...] = strided(xp, x, out.shape, (a, b, q * dilation, p, q * stride))
+def row_columns(xp: Any, x: Any, kw: int, stride: int, padding: Pair, dilation: int,
+                out: Any) -> Any:
+    """im2col along the rows alone: fills ``out``, (n, c, kw, h + 2 ph, ow), from (n, c, h, w)."""
+    (ph, pw), h = padding, x.shape[2]
+    if ph:
+        out[:, :, :, :ph] = 0
+        out[:, :, :, ph + h:] = 0
+    inner = out[:, :, :, ph:ph + h]
+    if not pw:
+        a, b, p, q = x.strides
+        inner[...] = strided(xp, x, inner.shape, (a, b, q * dilation, p, q * stride))
+        return out
+    for j in range(kw):
+        target, source = span(j * dilation - pw, x.shape[3], stride, out.shape[4])
+        part = inner[:, :, j]
+        part[..., :target.start] = 0
+        part[..., target.stop:] = 0
+        part[..., target] = x[..., source]
     return out
 
 
@@ -71,19 +85,20 @@ def column_windows(xp: Any, rows: Any, kh: int, dilation: int, oh: int) -> Any:
 def im2col(xp: Any, x: Any, kernel: Pair, stride: Pair, padding: Pair, dilation: Pair,
            out: Any = None) -> Any:
     """(n, c, h, w) to the columns (n, c * kh * kw, oh * ow), padded with zeros."""
-    x = pad(xp, x, padding)
     n, c, h, _ = x.shape
     kh, kw = kernel
-    oh, ow = out_hw(x.shape, kernel, stride, (0, 0), dilation)
+    oh, ow = out_hw(x.shape, kernel, stride, padding, dilation)
     if out is None:
         out = xp.empty((n, c * kh * kw, oh * ow), x.dtype)
     if xp is np and stride[0] == 1 < kh and n * c * kh * kw * oh * ow > _TWO_STEPS:
         # NumPy copies short rows slowly: cut them once for all kernel rows, then copy long runs.
-        rows = row_columns(np, x, kw, stride[1], dilation[1], np.empty((n, c, kw, h, ow), x.dtype))
+        rows = np.empty((n, c, kw, h + 2 * padding[0], ow), x.dtype)
+        row_columns(np, x, kw, stride[1], padding, dilation[1], rows)
         view = column_windows(np, rows, kh, dilation[0], oh)
         view = view.reshape(n, kh, c, kw, oh * ow).swapaxes(1, 2)
         out.reshape(n, c, kh, kw, oh * ow)[...] = view
     else:
+        x = pad(xp, x, padding)
         out.reshape(n, c, kh, kw, oh, ow)[...] = windows(xp, x, kernel, stride, dilation)
     return out
 

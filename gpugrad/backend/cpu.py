@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from gpugrad._blas_threads import QUIET
 from gpugrad.backend.base import MANY, Backend
 from gpugrad.backend.random import CPUGenerator
 from gpugrad.device import device
@@ -14,7 +15,7 @@ from gpugrad.dtypes import FLOATING
 # As in PyTorch, log(0) and 0 / 0 are silent; NumPy's own users keep their warnings.
 warnings.filterwarnings("ignore", ".* encountered in ", RuntimeWarning, r"gpugrad\b")
 
-# So many multiplications are done faster by BLAS, as long as it has one thread. Several would go on
+# So many multiplications are done faster by BLAS, unless it has several threads that would go on
 # looking for work after each product, in the way of those of the helper.
 LARGE = 1 << 27
 # The integers as wide as a floating dtype, by its size.
@@ -23,6 +24,8 @@ _BITS: dict[int, Any] = {n: np.dtype(f"i{n}") for n in (2, 4, 8)}
 
 class CPUBackend(Backend):
     """NumPy arrays in the machine's own memory."""
+
+    worth_sharing = 1 << 25
 
     def __init__(self) -> None:
         super().__init__(device("cpu"))
@@ -43,13 +46,6 @@ class CPUBackend(Backend):
     def copy(self, a: Any) -> Any:
         return a.copy() if type(a) is np.ndarray else super().copy(a)
 
-    def results(self, work: Any, items: Any, cost: int) -> Any:
-        if cost < LARGE >> 2:
-            return map(work, items)
-        from gpugrad.backend import threads
-
-        return threads.shared(work, list(items))
-
     def helped(self, name: str, *arrays: Any, numbers: Any = ()) -> Any:
         from gpugrad.backend.compiled import each
 
@@ -61,7 +57,7 @@ class CPUBackend(Backend):
         if a.shape[1] != b.shape[0] or min(len(a), len(b), b.shape[1]) < 8:
             return None
         c = for_floats(a, b)
-        if c is None or (c.alone and a.size * b.shape[1] >= LARGE):
+        if c is None or ((c.alone or QUIET) and a.size * b.shape[1] >= LARGE):
             return None
         out = np.empty((len(a), b.shape[1]), FLOAT)
         c.product(a, b, out)
@@ -75,25 +71,40 @@ class CPUBackend(Backend):
     def keep(self, x: Any, mask: Any) -> Any:
         if x.dtype.kind not in FLOATING or mask.dtype.char != "?":
             return super().keep(x, mask)
-        return and_bits(x, np.negative(mask.view(np.int8), dtype=_BITS[x.dtype.itemsize]))
+        return self._and(x, mask, np.negative)
 
     def drop(self, x: Any, mask: Any) -> Any:
         if x.dtype.kind not in FLOATING or mask.dtype.char != "?":
             return super().drop(x, mask)
         if x.size <= MANY and x.ndim and x.shape == mask.shape:   # then calls cost more than work
-            out = x.copy()
+            out = x.copy("K")
             np.putmask(out, mask, self.zero[x.dtype])
             return out
-        return and_bits(x, np.subtract(mask.view(np.int8), 1, dtype=_BITS[x.dtype.itemsize]))
+        return self._and(x, mask, _less_one)
+
+    def _and(self, x: Any, mask: Any, bits: Any) -> Any:
+        """The bits of x and'ed with those, all ones or all zeros, which ``bits`` makes of the mask.
+
+        NumPy's where takes ten times as long with a mask that is hard to predict, and a product
+        would make NaN of infinity times 0.
+        """
+        integer, alike = _BITS[x.dtype.itemsize], x.shape == mask.shape
+        out = np.empty_like(x) if alike else \
+            np.empty(np.broadcast_shapes(x.shape, mask.shape), x.dtype)
+        a, b, c = arrays = x.view(integer), mask.view(np.int8), out.view(integer)
+        n = self.chunk
+        if not alike or x.size <= n or not x.flags.c_contiguous or not mask.flags.c_contiguous:
+            np.bitwise_and(a, bits(b, dtype=integer), out=c)
+            return out
+        flat = [v.reshape(-1) for v in arrays]
+
+        def work(i: int) -> None:
+            a, b, c = [v[i:i + n] for v in flat]
+            np.bitwise_and(a, bits(b, dtype=integer), out=c)
+
+        self.share(work, range(0, x.size, n), x.size * self.element_cost)
+        return out
 
 
-def and_bits(x: Any, bits: Any) -> Any:
-    """The bits of x and'ed with all ones or all zeros, broadcast.
-
-    NumPy's where takes ten times as long with a mask that is hard to predict, and a product would
-    make NaN of infinity times 0.
-    """
-    shape = x.shape if x.shape == bits.shape else np.broadcast_shapes(x.shape, bits.shape)
-    out = np.empty(shape, x.dtype)
-    np.bitwise_and(x.view(bits.dtype), bits, out=out.view(bits.dtype))
-    return out
+def _less_one(a: Any, dtype: Any) -> Any:
+    return np.subtract(a, 1, dtype=dtype)

@@ -59,24 +59,31 @@ NORMAL = np.array([1.59576988, 0.0726661691, -6.51899508e-05, -0.000110612388, 7
                    -2.64526682e-07, 3.51234157e-09, 31.36], np.float32)
 # The same of (1 + tanh(k (x + 0.044715 x^3))) / 2, k = sqrt(2 / pi), exactly.
 NEARLY = np.array([2 * math.sqrt(2 / math.pi), 0.08943 * math.sqrt(2 / math.pi)], np.float32)
-PART = 1 << 15
+PART = 1 << 17                  # shorter calls would have threads wait for the interpreter's lock
 ONE, HALF, BELL = (np.array(v, np.float32) for v in (1, -0.5, 1 / math.sqrt(2 * math.pi)))
 
 
-def gelu(x: Any, coefficients: Any) -> Any:
+def gelu(be: Any, x: Any, coefficients: Any) -> Any:
     """x times the normal distribution function, or nearly so: float32, in x's memory order."""
     out = np.empty_like(x)
-    for a, y, z in _parts(x, out):
-        _odds(a, coefficients, z, y)
+
+    def work(part: Any) -> None:
+        a, y = part
+        _odds(a, coefficients, be.workspace("gelu", a.shape, a.dtype), y)
         y += ONE
         np.divide(a, y, out=y)
+
+    be.share(work, _parts(x, out), x.size * be.element_cost)
     return out
 
 
-def gelu_slope(g: Any, x: Any, coefficients: Any) -> Any:
+def gelu_slope(be: Any, g: Any, x: Any, coefficients: Any) -> Any:
     """g times the derivative of gelu, laid out like x."""
     out = np.empty_like(x)
-    for slope, a, y, z in _parts(g, x, out):
+
+    def work(part: Any) -> None:
+        slope, a, y = part
+        z = be.workspace("gelu", a.shape, a.dtype)
         _odds(a, coefficients, z, y)
         y += ONE
         np.reciprocal(y, out=y)                 # the function c
@@ -94,6 +101,8 @@ def gelu_slope(g: Any, x: Any, coefficients: Any) -> Any:
         z *= a
         y += z
         y *= slope
+
+    be.share(work, _parts(g, x, out), x.size * be.element_cost)
     return out
 
 
@@ -114,12 +123,10 @@ def _odds(x: Any, coefficients: Any, z: Any, out: Any) -> None:
 
 
 def _parts(*arrays: Any) -> Any:
-    """The arrays, dense and laid out alike, in parts of one dim that stay in cache; and memory."""
+    """The arrays, dense and laid out alike, in parts of one dim that stay in cache."""
     flat = [a.ravel("K") for a in arrays]
-    n = flat[0].size
-    z = np.empty(min(n, PART), np.float32)
-    for i in range(0, n, PART):
-        yield *[a[i:i + PART] for a in flat], z[:n - i]
+    for i in range(0, flat[0].size, PART):
+        yield [a[i:i + PART] for a in flat]
 
 
 def alike(*arrays: Any) -> bool:

@@ -3,9 +3,11 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import itertools
 import os
+import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -61,41 +63,57 @@ def set(n: int) -> bool:
 # Sharing work ------------------------------------------------------------------------------------
 
 _pools: dict[int, Any] = {}             # by how many threads
+_here = threading.local()               # .sharing: is this thread at work that it shares?
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_pools.clear)         # a child has no threads but its own
 
 
-def shared(work: Callable[[Any], Any], items: Sequence[Any]) -> Iterator[Any]:
-    """work(item) of each, in order; some threads work at the same time.
+def share(work: Callable[[Any], Any], items: Sequence[Any],
+          take: Callable[[Any], None] | None = None) -> None:
+    """work(item) of each, by this thread and others at the same time; take(result) in order.
 
     NumPy lets go of the interpreter's lock in its longer loops. BLAS has one thread meanwhile: an
-    item's result doesn't depend on how many there are, and BLAS's own threads, which go on looking
-    for work for some milliseconds after each product, aren't in the way.
+    item's result doesn't depend on how many there are, and BLAS's own threads aren't in the way.
     """
-    n = get()
+    n = 1 if len(items) < 2 or hasattr(_here, "sharing") else get()
     known = blas() if n > 1 else None
     if known is None:
-        yield from map(work, items)
-        return
-    known[1](1)
-    waiting: deque[Any] = deque()
-    try:
-        if len(items) < 2:
-            yield from map(work, items)
-            return
-        pool = _pools.get(n)
-        if pool is None:
-            from concurrent.futures import ThreadPoolExecutor
-
-            pool = _pools[n] = ThreadPoolExecutor(n, "gpugrad")
         for item in items:
-            waiting.append(pool.submit(work, item))
-            if len(waiting) > 2 * n:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
+            result = work(item)
+            if take is not None:
+                take(result)
+        return
+    turns, ready, taking = itertools.count(), {}, threading.Lock()
+    left, failed = deque(range(len(items))), False
+
+    def go() -> None:
+        nonlocal failed
+        _here.sharing = True
+        try:
+            while not failed and (i := next(turns)) < len(items):
+                result = work(items[i])
+                if take is not None:
+                    ready[i] = result
+                    with taking:        # whoever has the next one takes all that are in line
+                        while left and left[0] in ready:
+                            take(ready.pop(left.popleft()))
+        except BaseException:
+            failed = True
+            raise
+        finally:
+            del _here.sharing
+
+    pool = _pools.get(n)
+    if pool is None:
+        from concurrent.futures import ThreadPoolExecutor
+
+        pool = _pools[n] = ThreadPoolExecutor(n - 1, "gpugrad")
+    known[1](1)
+    others = [pool.submit(go) for _ in range(min(n, len(items)) - 1)]
+    try:
+        go()
     finally:
-        for left in waiting:             # after an error: nothing may go on unseen
-            if not left.cancel():
-                left.exception()
+        errors = [other.exception() for other in others if not other.cancel()]
         known[1](n)
+    for error in filter(None, errors):
+        raise error

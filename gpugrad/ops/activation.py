@@ -279,7 +279,7 @@ class gelu:
     def cpu(be, x, *, approximate="none"):
         name, c = ("gelu", NORMAL) if approximate == "none" else ("gelu_tanh", NEARLY)
         out = each(name, x, numbers=(c,))
-        return gelu_of(x, c) if out is NotImplemented and alike(x) else out
+        return gelu_of(be, x, c) if out is NotImplemented and alike(x) else out
     def cuda(be, x, *, approximate="none"):
         return be.map("activation", "gelu" if approximate == "none" else "gelu_tanh", x)
     def grad_x(o, g, x, approximate):
@@ -301,7 +301,7 @@ class gelu_backward:
         name, c = ("gelu_backward", NORMAL) if approximate == "none" else \
             ("gelu_tanh_backward", NEARLY)
         out = each(name, g, x, numbers=(c,))
-        return gelu_slope(g, x, c) if out is NotImplemented and alike(g, x) else out
+        return gelu_slope(be, g, x, c) if out is NotImplemented and alike(g, x) else out
     def cuda(be, g, x, *, approximate):
         return be.map("activation", "gelu_backward" if approximate == "none" else
                       "gelu_tanh_backward", g, x)

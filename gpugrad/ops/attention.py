@@ -36,7 +36,8 @@ class attention:
         qs, outs, logs = (by_group(a, k) for a in (q, out, lse))
         ks, vs = (by_group(a, k) for a in (k, v))
         kept = kept_of(be, q, k, state, offset, keep)
-        for part in parts(be, q, k, causal):
+
+        def work(part):
             some = scaled(be, part.rows(qs), scale)
             keys, values = (factor(be, part.keys(a), q.dtype) for a in (ks, vs))
             s = products(be, "scores", some, turned(keys), sums)
@@ -48,6 +49,8 @@ class attention:
             y /= sum_
             part.rows(outs)[...] = y
             part.rows(logs)[...] = (top + be.xp.log(sum_))[..., 0]
+
+        be.share(work, parts(be, q, k, causal), lse.size * k.shape[2] * be.element_cost)
         return out, lse
     def meta(be, q, k, v, mask=None, state=None, *, causal, scale, offset=0, keep=1.0):
         return (laid_out(be, (*q.shape[:3], v.shape[3]), q.dtype, q),
@@ -92,7 +95,8 @@ class attention_backward:
         qs, gs, outs, logs, gqs = (by_group(a, k) for a in (q, g, out, lse, gq))
         ks, vs, gks, gvs = (by_group(a, k) for a in (k, v, gk, gv))
         kept = kept_of(be, q, k, state, offset, keep)
-        for part in parts(be, q, k, causal):
+
+        def work(part):
             some, slopes = scaled(be, part.rows(qs), scale), factor(be, part.rows(gs), q.dtype)
             keys, values = (factor(be, part.keys(a), q.dtype) for a in (ks, vs))
             p = products(be, "scores", some, turned(keys), sums)
@@ -107,11 +111,18 @@ class attention_backward:
             if kept is not None:
                 p *= part.rows(kept)[..., part.key]
             p, d = factor(be, p, q.dtype), factor(be, d, q.dtype)
-            add_heads(part.keys(gvs), wide_product(be, turned(p), slopes, sums))
-            add_heads(part.keys(gks), wide_product(be, turned(d), some, sums))
             y = wide_product(be, d, keys, sums)
             y *= be.number[scale, sums]
             part.rows(gqs)[...] = y
+            return (part, wide_product(be, turned(d), some, sums),
+                    wide_product(be, turned(p), slopes, sums))
+
+        def add(found):
+            part, keys, values = found
+            add_heads(part.keys(gks), keys)
+            add_heads(part.keys(gvs), values)
+
+        be.share(work, parts(be, q, k, causal), lse.size * k.shape[2] * be.element_cost, add)
         return gq, gk.astype(k.dtype, copy=False), gv.astype(v.dtype, copy=False)
     def meta(be, g, q, k, v, out, lse, mask=None, state=None, *, causal, scale, offset=0,
              keep=1.0):

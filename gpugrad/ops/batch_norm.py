@@ -7,10 +7,10 @@ import numpy as np
 
 from gpugrad.autograd.op import op
 from gpugrad.backend.compiled import FLOAT, dense, for_floats
-from gpugrad.backend.kernels import acc
+from gpugrad.backend.kernels import ACC
 from gpugrad.dtypes import wide
 from gpugrad.layouts import is_last
-from gpugrad.ops.channels import as_rows, channel_moments, launch, of_rows, plan
+from gpugrad.ops.channels import Plan, as_rows, channel_moments, launch, of_rows, plan
 from gpugrad.ops.norm import (
     add_statistics,
     affine,
@@ -23,14 +23,19 @@ from gpugrad.ops.norm import (
     second_order,
 )
 
+NOWHERE = (np.uint64(0),) * 3       # where arrays would lie that a kernel doesn't look at
+
 
 @op("NativeBatchNormBackward0", outputs=3, diff=3)
 class batch_norm:
     """x (n, c, ...) by channel: (x - mean) / std * weight + bias; also the mean and 1 / std used.
 
-    In training they are those of x; otherwise they come from ``mean`` and ``var``.
+    In training they are those of x; otherwise they come from ``mean`` and ``var``. out, on CUDA:
+    running mean and variance that are moved by ``share``, as moved_statistics does, and perhaps a
+    counter of batches; the statistics are of x's dtype, or that of its sums.
     """
-    def forward(be, x, weight=None, bias=None, mean=None, var=None, *, training=True, eps=1e-5):
+    def forward(be, x, weight=None, bias=None, mean=None, var=None, *, training=True, eps=1e-5,
+                share=0.0, out=()):
         xp, dtype = be.xp, wide(x.dtype)
         images = fold(x)
         n, c, size = images.shape
@@ -43,12 +48,16 @@ class batch_norm:
         shift = -mean * slope if bias is None else bias - mean * slope
         slope, shift = (a.astype(dtype, copy=False)[:, None] for a in (slope, shift))
         out = be.empty(images.shape, dtype)
-        for part in parts(be, n, c * size * out.itemsize):
+
+        def work(part):
             result = out[part]
             xp.multiply(images[part], slope, out=result)
             result += shift
+
+        be.share(work, parts(be, n, c * size * out.itemsize), out.size * be.element_cost)
         return out.reshape(x.shape).astype(x.dtype, copy=False), mean, invstd
-    def cpu(be, x, weight=None, bias=None, mean=None, var=None, *, training=True, eps=1e-5):
+    def cpu(be, x, weight=None, bias=None, mean=None, var=None, *, training=True, eps=1e-5,
+            share=0.0, out=()):
         c = for_floats(x, weight, bias, mean, var)
         if c is None:
             return NotImplemented
@@ -60,28 +69,12 @@ class batch_norm:
         out = np.empty(x.shape, FLOAT)
         c.batch_norm(dense(x), dense(weight), dense(bias), out, mean, r, n, inner, eps, training)
         return out, mean, r
-    def cuda(be, x, weight=None, bias=None, mean=None, var=None, *, training=True, eps=1e-5):
+    def cuda(be, x, weight=None, bias=None, mean=None, var=None, *, training=True, eps=1e-5,
+             share=0.0, out=()):
         if not be.kernels.take(x.dtype) or not x.size:
             return NotImplemented
-        if is_last(x):
-            out, used, invstd = batch_norm.spec.impl[be.index](
-                be, as_rows(be, x), weight, bias, mean, var, training=training, eps=eps)
-            return of_rows(out, x.shape), used, invstd
-        x, dtype = be._dense(x), x.dtype
-        n, c, size = fold(x).shape
-        out, (used, invstd) = be.empty(x.shape, dtype), pair(be, (c,), wide(dtype))
-        at = plan(n, c, size)
-        if training:
-            mean, var = channel_moments(be, x, at)
-            given = at.struct
-        else:
-            mean, var = parameter(be, mean, dtype), parameter(be, var, dtype)
-            given = at.struct.copy()
-            given["parts"] = 0
-        launch(be, "batch_norm", "batch_norm", dtype, at, (
-            x, parameter(be, weight, dtype, mean), parameter(be, bias, dtype, mean), mean, var, out,
-            used, invstd, given, acc(eps, dtype), affine(weight, bias)))
-        return out, used, invstd
+        return normalise(be, "batch_norm", x, (), weight, bias, mean, var, training, eps, share,
+                         out)
     grad_mean = grad_var = None
     def grads(o, g0, g1, g2, needs, x, weight, result1, result2, x_shape, x_dtype, training):
         dims, line = channel_dims(x_shape)
@@ -105,25 +98,33 @@ class batch_norm_backward:
         slopes, images = fold(g), fold(x)
         n, c, size = images.shape
         centre, out = mean[:, None], be.empty(images.shape, dtype)
-        gb, gw = xp.zeros(c, dtype), xp.zeros(c, dtype)
-        for part in parts(be, n, c * size * out.itemsize):
+        gb, gw = sums = xp.zeros((2, c), dtype)
+
+        def centre_and_sum(part):
             slope, centred = slopes[part].astype(dtype, copy=False), out[part]
             xp.subtract(images[part], centre, out=centred)
-            gb += xp.einsum("ncl->c", slope)
-            gw += xp.einsum("ncl,ncl->c", slope, centred)
+            some = xp.empty_like(sums)
+            some[0], some[1] = xp.einsum("ncl->c", slope), xp.einsum("ncl,ncl->c", slope, centred)
+            return some
+
+        nbytes = c * size * out.itemsize
+        be.share(centre_and_sum, parts(be, n, nbytes), out.size * be.element_cost, sums.__iadd__)
         gw *= invstd
         scale = invstd if weight is None else invstd * weight.astype(dtype, copy=False)
         # gx = scale * (g - gb / m - (x - mean) * invstd * gw / m)
         m = be.number[n * size, dtype]
         tilt, shift = (-scale * invstd * gw / m)[:, None], (scale * gb / m)[:, None]
-        for part in parts(be, n, c * size * out.itemsize):
+
+        def slant(part):
             slope, result = slopes[part].astype(dtype, copy=False), out[part]
             if not training:
                 xp.multiply(slope, scale[:, None], out=result)
-                continue
+                return
             result *= tilt                       # it holds x - mean
             result -= shift
             result += slope * scale[:, None]
+
+        be.share(slant, parts(be, n, nbytes), out.size * be.element_cost)
         own = x.dtype if weight is None else weight.dtype
         return (out.reshape(x.shape).astype(x.dtype, copy=False), gw.astype(own, copy=False),
                 gb.astype(own, copy=False))
@@ -139,21 +140,11 @@ class batch_norm_backward:
     def cuda(be, g, x, weight, mean, invstd, *, training):
         if not be.kernels.take(x.dtype) or g.dtype != x.dtype or not x.size:
             return NotImplemented
-        if is_last(x):
-            gx, gw, gb = batch_norm_backward.spec.impl[be.index](
-                be, as_rows(be, g), as_rows(be, x), weight, mean, invstd, training=training)
-            return of_rows(gx, x.shape), gw, gb
-        g, x, mean, invstd = (be._dense(g), be._dense(x), parameter(be, mean, x.dtype),
-                              parameter(be, invstd, x.dtype))
-        n, c, size = fold(x).shape
-        at = plan(n, c, size)
-        gx, (gw, gb) = be.empty(x.shape, x.dtype), pair(be, (c,), mean.dtype)
-        sums = channel_products(be, g, x, mean, at, 1)
-        launch(be, "batch_norm", "batch_norm_backward", x.dtype, at, (
-            g, x, parameter(be, weight, x.dtype, mean), mean, invstd, *sums, gx, gw, gb, at.struct,
-            np.int32(training), affine(weight)))
-        own = x.dtype if weight is None else weight.dtype
-        return gx, gw.astype(own, copy=False), gb.astype(own, copy=False)
+        last, at, (a, g) = laid(be, x, g)
+        mean, invstd = parameter(be, mean, x.dtype), parameter(be, invstd, x.dtype)
+        return slopes(be, "batch_norm_backward", last, at, x, weight, (
+            g, a, parameter(be, weight, x.dtype, mean), mean, invstd,
+            *channel_products(be, g, a, mean, at, 1)), training, affine(weight))
     def grads(o, g0, g1, g2, needs, g, x, weight, mean, invstd, x_shape, x_dtype, weight_dtype,
               training):
         dims, line = channel_dims(x_shape)
@@ -181,22 +172,53 @@ class moved_statistics:
         new = (old * (1 - share) + a * share for old, a in ((running_mean, mean),
                                                             (running_var, var)))
         return tuple([a.astype(running_mean.dtype, copy=False) for a in new])
-    def cuda(be, running_mean, running_var, mean, invstd, *, share, m, eps):
-        dtype = running_mean.dtype
-        if not be.kernels.take(dtype) or running_var.dtype != dtype:
-            return NotImplemented
-        return move(be, be._dense(running_mean), be._dense(running_var), mean, invstd,
-                    pair(be, mean.shape, dtype), share=share, m=m, eps=eps)
 
 
-def move(be: Any, running_mean: Any, running_var: Any, mean: Any, invstd: Any, new: Any, *,
-         share: float, m: int, eps: float) -> Any:
-    """moved_statistics by a kernel, into ``new``, which may be the running ones."""
-    dtype = running_mean.dtype
-    be.kernels.each("batch_norm", "moved_statistics", dtype, mean.size, (
-        running_mean, running_var, parameter(be, mean, dtype), parameter(be, invstd, dtype), *new),
-        *[acc(v, dtype) for v in (share, m / max(m - 1, 1), eps)])
-    return new
+def normalise(be: Any, name: str, x: Any, more: Any, weight: Any, bias: Any, mean: Any, var: Any,
+              training: bool, eps: float, share: float, out: Any) -> tuple[Any, Any, Any]:
+    """Batch norm by kernel ``name``; more: (), or a residual or None where that takes one."""
+    c, kind = x.shape[1], x.dtype
+    last, at, (a, *more) = laid(be, x, *more)
+    dtype, number, given = wide(kind), ACC[kind.itemsize], at.struct
+    y, used = be.empty(a.shape, kind), pair(be, (c,), dtype)
+    if training:
+        mean, var = channel_moments(be, a, at)
+    else:
+        mean, var, given = parameter(be, mean, dtype), parameter(be, var, dtype), given.copy()
+        given["parts"] = 0
+    bits, running, unbias = (weight is not None) + 2 * (bias is not None), NOWHERE, 1.0
+    if more and more[0] is not None:
+        bits += 4
+    if out:
+        bits += 8 + 16 * (out[0].dtype != dtype) + 32 * (len(out) > 2)
+        running, m = (*out, *NOWHERE)[:3], x.size // c
+        unbias = m / max(m - 1, 1)
+    launch(be, "batch_norm", name, kind, at, (
+        a, *[a if b is None else b for b in more], parameter(be, weight, dtype, mean),
+        parameter(be, bias, dtype, mean), mean, var, y, *used, *running, given, number(eps),
+        np.int32(bits), number(share), number(unbias)))
+    return of_rows(y, x.shape) if last else y, *used
+
+
+def laid(be: Any, x: Any, *others: Any) -> tuple[bool, Plan, list[Any]]:
+    """Is x, (n, c, ...), channels_last? How kernels go over it, and it and others of its shape as
+    they read them; None stays None."""
+    last = is_last(x)
+    arrays = [a if a is None else as_rows(be, a) if last else be._dense(a) for a in (x, *others)]
+    return last, plan(*fold(arrays[0]).shape), arrays
+
+
+def slopes(be: Any, name: str, last: bool, at: Plan, x: Any, weight: Any, arrays: Any,
+           training: bool, bits: Any) -> tuple[Any, Any, Any]:
+    """The gradients for x, weight and bias by kernel ``name`` of (g, x, ...), laid as ``laid`` has
+    it."""
+    dtype = x.dtype
+    gx, (gw, gb) = be.empty(arrays[1].shape, dtype), pair(be, (x.shape[1],), wide(dtype))
+    launch(be, "batch_norm", name, dtype, at, (*arrays, gx, gw, gb, at.struct, np.int32(training),
+                                               bits))
+    own = dtype if weight is None else weight.dtype
+    gw, gb = gw.astype(own, copy=False), gb.astype(own, copy=False)
+    return of_rows(gx, x.shape) if last else gx, gw, gb
 
 
 def channel_products(be: Any, g: Any, x: Any, mean: Any, at: Any, share: int) -> Any:
@@ -229,12 +251,21 @@ def moments(be: Any, images: Any, dtype: Any) -> tuple[Any, Any]:
     xp = be.xp
     n, c, size = images.shape
     m = be.number[n * size, dtype]
+    mean, var = xp.zeros((2, c), dtype)
+
     # einsum adds up rows in order, without the buffers of a sum over dims that lie apart
-    mean = xp.einsum("ncl->c", images.astype(dtype, copy=False)) / m
-    var = xp.zeros(c, dtype)
-    for part in parts(be, n, c * size * dtype.itemsize):
+    def sums(part: slice) -> Any:
+        return xp.einsum("ncl->c", images[part].astype(dtype, copy=False))
+
+    def squares(part: slice) -> Any:
         some = images[part]
         centred = be.workspace("centred", some.shape, dtype)
         xp.subtract(some, mean[:, None], out=centred)
-        var += xp.einsum("ncl,ncl->c", centred, centred)
-    return mean, var / m
+        return xp.einsum("ncl,ncl->c", centred, centred)
+
+    nbytes, cost = c * size * dtype.itemsize, images.size * be.element_cost
+    be.share(sums, parts(be, n, nbytes), cost, mean.__iadd__)
+    mean /= m
+    be.share(squares, parts(be, n, nbytes), cost, var.__iadd__)
+    var /= m
+    return mean, var

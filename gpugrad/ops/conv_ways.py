@@ -12,7 +12,6 @@ oh, ow); stride, padding and dilation are pairs (rows, columns).
 """
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator
 from typing import Any
 
@@ -21,7 +20,6 @@ from gpugrad.dtypes import HALF
 
 ONE = (1, 1)
 ZERO = (0, 0)
-done: Any = deque[None](maxlen=0).extend            # goes over an iterator and keeps nothing of it
 
 
 def in_float32(be: Any, *arrays: Any) -> list[Any]:
@@ -96,7 +94,7 @@ def forward_by_columns(be: Any, x: Any, w: Any, bias: Any, stride: Any, padding:
         if bias is not None:
             result += bias.reshape(-1, 1, 1)
 
-    done(be.results(correlate, chunks(be, n, rows * size * x.itemsize, merged), n * size * w.size))
+    be.share(correlate, chunks(be, n, rows * size * x.itemsize, merged), n * size * w.size)
     return out
 
 
@@ -141,15 +139,15 @@ def correlate_rows(be: Any, x: Any, kernels: Any, out: Any, pad: int, dilation: 
         images, result = x[part], out[part]
         m = len(images)
         rows = be.workspace("rows", (m, c, kw, h, ow), x.dtype)
-        columns.row_columns(be.xp, columns.pad(be.xp, images, (0, pad)), kw, 1, dilation, rows)
+        columns.row_columns(be.xp, images, kw, 1, (0, pad), dilation, rows)
         rows = by_group(rows, groups, h * ow)
         products = be.workspace("products", (m, kh * c_out, h * ow), x.dtype)
         be.matmul(kernels, rows, by_group(products, groups, h * ow))
         add_rows(products.reshape(m, groups, kh, -1, h, ow), offsets,
                  result.reshape(m, groups, -1, oh, ow))
 
-    done(be.results(correlate, chunks(be, n, (c * kw + c_out * kh) * h * ow * x.itemsize),
-                    n * h * ow * kernels.size))
+    be.share(correlate, chunks(be, n, (c * kw + c_out * kh) * h * ow * x.itemsize),
+             n * h * ow * kernels.size)
 
 
 def add_rows(products: Any, offsets: list[int], out: Any) -> None:
@@ -213,7 +211,7 @@ def grad_input_by_columns(be: Any, g: Any, w: Any, x_shape: Any, stride: Any, pa
             be.matmul(kernels, slopes, by_group(cols, groups, size))
             be.col2im(cols, result.shape, (kh, kw), stride, padding, dilation, result)
 
-    done(be.results(spread, chunks(be, n, rows * size * g.itemsize, merged), n * size * w.size))
+    be.share(spread, chunks(be, n, rows * size * g.itemsize, merged), n * size * w.size)
     return out
 
 
@@ -230,10 +228,10 @@ def grad_weight(be: Any, g: Any, x: Any, w_shape: Any, stride: Any, padding: Any
     c, h = x.shape[1], x.shape[2] + 2 * padding[0]
 
     def products(part: slice) -> Any:
-        images = columns.pad(be.xp, x[part], padding)
+        images = x[part]
         m = len(images)
         rows = be.workspace("rows", (m, c, kw, h, ow), x.dtype)
-        columns.row_columns(be.xp, images, kw, 1, dilation[1], rows)
+        columns.row_columns(be.xp, images, kw, 1, padding, dilation[1], rows)
         cols = columns.column_windows(be.xp, rows, kh, dilation[0], oh)
         cols = cols.reshape((m, kh, -1, oh * ow) if groups == 1 else (m, kh, groups, -1, oh * ow))
         slopes = by_group(g[part], groups, oh * ow)[:, None].swapaxes(-1, -2)
@@ -242,7 +240,7 @@ def grad_weight(be: Any, g: Any, x: Any, w_shape: Any, stride: Any, padding: Any
     total = be.sum_of(products, chunks(be, n, c * kw * h * ow * x.itemsize),
                       n * oh * ow * cg * kh * kw * c_out)
     total = total.reshape(kh, groups, cg, kw, c_out // groups).transpose(1, 4, 2, 0, 3)
-    return be.xp.ascontiguousarray(total).reshape(w_shape)
+    return dense(be, total, g.dtype).reshape(w_shape)
 
 
 def grad_weight_by_columns(be: Any, g: Any, x: Any, w_shape: Any, stride: Any, padding: Any,
@@ -268,8 +266,23 @@ def grad_weight_by_columns(be: Any, g: Any, x: Any, w_shape: Any, stride: Any, p
     if total is None:
         return be.xp.zeros(w_shape, g.dtype)
     # The transposed product is the faster one: its left operand is the longer one.
-    total = be.xp.ascontiguousarray(total.swapaxes(-1, -2), g.dtype)
-    return total.reshape(w_shape)
+    return dense(be, total.swapaxes(-1, -2), g.dtype).reshape(w_shape)
+
+
+def dense(be: Any, a: Any, dtype: Any) -> Any:
+    """a in C order."""
+    cost = a.size * be.element_cost
+    if cost < be.worth_sharing:
+        return be.xp.ascontiguousarray(a, dtype)
+    out = be.empty(a.shape, dtype)
+    axis = 1 if len(a) == 1 else 0      # of a group or more
+    lines, copy = a.swapaxes(0, axis), out.swapaxes(0, axis)
+
+    def work(part: slice) -> None:
+        copy[part] = lines[part]
+
+    be.share(work, chunks(be, len(lines), a.size // len(lines) * a.itemsize), cost)
+    return out
 
 
 def add_up(be: Any, products: Any) -> Any:

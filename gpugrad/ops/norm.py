@@ -196,7 +196,8 @@ class layer_norm:
         out, mean, r = (be.empty((n, k), dtype) for k in (d, 1, 1))
         weight, bias = (a if a is None else a.reshape(d).astype(dtype, copy=False)
                         for a in (weight, bias))
-        for part in parts(be, n, d * dtype.itemsize):
+
+        def work(part):
             row, y = rows[part].astype(dtype, copy=False), out[part]
             xp.divide(xp.einsum("ij->i", row)[:, None], be.number[d, dtype], out=mean[part])
             xp.subtract(row, mean[part], out=y)
@@ -208,6 +209,8 @@ class layer_norm:
                 y *= weight
             if bias is not None:
                 y += bias
+
+        be.share(work, parts(be, n, d * dtype.itemsize), out.size * be.element_cost)
         shape = lead + (1,) * ndim
         return (out.reshape(x.shape).astype(x.dtype, copy=False), mean.reshape(shape),
                 r.reshape(shape))
@@ -247,23 +250,27 @@ class layer_norm_backward:
         xp, dtype, inner = be.xp, wide(x.dtype), x.shape[x.ndim - ndim:]
         n, d = rows_of(x, ndim)
         slopes, rows, mean, r = (a.reshape(n, k) for a, k in ((g, d), (x, d), (mean, 1), (r, 1)))
-        out, gw, gb = be.empty((n, d), dtype), xp.zeros(d, dtype), xp.zeros(d, dtype)
+        out, sums = be.empty((n, d), dtype), xp.zeros((2, d), dtype)
         factor = None if weight is None else weight.reshape(d).astype(dtype, copy=False)
         size = be.number[d, dtype]
-        for part in parts(be, n, d * dtype.itemsize):
+
+        def work(part):
             slope, y = slopes[part].astype(dtype, copy=False), out[part]
             xp.subtract(rows[part], mean[part], out=y)
             y *= r[part]
-            gw += xp.einsum("ij,ij->j", slope, y)
-            gb += xp.add.reduce(slope, 0)
+            some = xp.empty_like(sums)
+            some[0], some[1] = xp.einsum("ij,ij->j", slope, y), xp.add.reduce(slope, 0)
             if factor is not None:
                 slope = slope * factor
             y *= xp.einsum("ij,ij->i", slope, y)[:, None] / size
             y += xp.einsum("ij->i", slope)[:, None] / size
             xp.subtract(slope, y, out=y)
             y *= r[part]
+            return some
+
+        be.share(work, parts(be, n, d * dtype.itemsize), out.size * be.element_cost, sums.__iadd__)
         own = x.dtype if weight is None else weight.dtype
-        gw, gb = (a.reshape(inner).astype(own, copy=False) for a in (gw, gb))
+        gw, gb = (a.reshape(inner).astype(own, copy=False) for a in sums)
         return out.reshape(x.shape).astype(x.dtype, copy=False), gw, gb
     def cpu(be, g, x, weight, mean, r, *, ndim):
         return helped_slopes(g, x, weight, mean, r, ndim)
@@ -296,7 +303,8 @@ class rms_norm:
         n, d = rows_of(x, ndim)
         rows, out, r = x.reshape(n, d), be.empty((n, d), dtype), be.empty((n, 1), dtype)
         factor = weight if weight is None else weight.reshape(d).astype(dtype, copy=False)
-        for part in parts(be, n, d * dtype.itemsize):
+
+        def work(part):
             row, y = rows[part].astype(dtype, copy=False), out[part]
             square = xp.einsum("ij,ij->i", row, row)[:, None] / be.number[d, dtype]
             square += be.number[eps, dtype]
@@ -304,6 +312,8 @@ class rms_norm:
             xp.multiply(row, r[part], out=y)
             if factor is not None:
                 y *= factor
+
+        be.share(work, parts(be, n, d * dtype.itemsize), out.size * be.element_cost)
         return out.reshape(x.shape).astype(x.dtype, copy=False), r.reshape(lead + (1,) * ndim)
     def cpu(be, x, weight=None, *, ndim, eps):
         c = for_floats(x, weight)
@@ -343,15 +353,19 @@ class rms_norm_backward:
         out, gw = be.empty((n, d), dtype), xp.zeros(d, dtype)
         factor = None if weight is None else weight.reshape(d).astype(dtype, copy=False)
         size = be.number[d, dtype]
-        for part in parts(be, n, d * dtype.itemsize):
+
+        def work(part):
             slope, y = slopes[part].astype(dtype, copy=False), out[part]
             xp.multiply(rows[part], r[part], out=y)
-            gw += xp.einsum("ij,ij->j", slope, y)
+            some = xp.einsum("ij,ij->j", slope, y)
             if factor is not None:
                 slope = slope * factor
             y *= xp.einsum("ij,ij->i", slope, y)[:, None] / size
             xp.subtract(slope, y, out=y)
             y *= r[part]
+            return some
+
+        be.share(work, parts(be, n, d * dtype.itemsize), out.size * be.element_cost, gw.__iadd__)
         own = x.dtype if weight is None else weight.dtype
         return (out.reshape(x.shape).astype(x.dtype, copy=False),
                 gw.reshape(inner).astype(own, copy=False))

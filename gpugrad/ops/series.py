@@ -21,7 +21,7 @@ def in_double(be: Any, f: Callable[..., Any], *arrays: Any) -> Any:
     if dtype.kind == "c":
         raise NotImplementedError(f"\"{f.__name__}\" not implemented for '{type_name(dtype)}': it "
                                   "takes real numbers")
-    xp, step = be.xp, be.chunk // 4              # its dozens of passes then stay in the cache
+    xp, step = be.xp, be.chunk // 8              # its dozens of passes then stay in the cache
     shape = arrays[0].shape if len(arrays) == 1 else xp.broadcast_shapes(*[a.shape for a in arrays])
     n = math.prod(shape)
     if n <= step:

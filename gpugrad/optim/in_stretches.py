@@ -33,8 +33,11 @@ def step(update: Any, be: Any, climb: bool, values: tuple[float | None, ...],
             arrays = _flattened(be, arrays)
             length = len(arrays[0])
             some = max(1, chunk * length // a.size)
-            for i in range(0, length, some):
+
+            def work(i: int, arrays: list[Any] = arrays, some: int = some, n: Any = n) -> None:
                 _run(update, be, [x[i:i + some] for x in arrays], climb, n)
+
+            be.share(work, range(0, length, some), a.size * be.element_cost)
 
 
 def _run(update: Any, be: Any, arrays: list[Any], climb: bool, n: list[Any]) -> None:
