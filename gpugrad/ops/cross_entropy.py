@@ -61,7 +61,9 @@ def entropy(be, x, target, weight=None, *, reduction, ignore_index, label_smooth
     classes, kept = safe_classes(be, target, x.shape[1], ignore_index, be.checks_classes)
     shift, log_sum = be.empty(target.shape, wide), be.empty(target.shape, wide)
     even = be.empty(target.shape, wide) if label_smoothing else None
-    for line, low, log, *rest in parts(be, x, shift, log_sum, even):
+
+    def work(part):
+        line, low, log, *rest = part
         be.xp.rint(line_max(be, line), out=low)
         y = line - low                           # NaN in a line of -inf
         if rest:                                 # the sum of weights * (shift - x), for now
@@ -69,6 +71,8 @@ def entropy(be, x, target, weight=None, *, reduction, ignore_index, label_smooth
             rest[0][...] = -line_sum(be, total)
         be.xp.exp(y, out=y)
         be.xp.log(line_sum(be, y), out=log)
+
+    be.share(work, parts(be, x, shift, log_sum, even), x.size * be.element_cost)
     own = x.reshape(-1)[positions(be, classes, x.shape)]
     losses = log_sum - (own.astype(wide, copy=False) - shift)
     return finished(be, losses, log_sum, shift, even, x, classes, kept, weight, reduction,
@@ -178,12 +182,16 @@ class cross_entropy_backward:
         every, own, share = portions(be, g.astype(wide, copy=False), total, reduction, kept, x,
                                      classes, weight, label_smoothing)
         out = be.empty(x.shape, wide)
-        for line, r, low, log, *scale in parts(be, x, shift, log_sum, every if every.ndim else None,
-                                               out=out):
+
+        def work(part):
+            line, r, low, log, *scale = part
             be.xp.subtract(line, low, out=r)
             r -= log
             be.xp.exp(r, out=r)
             r *= scale[0] if scale else every
+
+        be.share(work, parts(be, x, shift, log_sum, every if every.ndim else None, out=out),
+                 x.size * be.element_cost)
         if label_smoothing:
             labels = be.xp.expand_dims(share, 1) if share.ndim else share
             out -= labels if weight is None else labels * across(weight, x.ndim)
@@ -293,7 +301,7 @@ def parts(be: Any, x: Any, *lines: Any, out: Any = None) -> Any:
     if out is not None:
         arrays.append(out.reshape(whole))
     arrays += [a.reshape(one) for a in lines if a is not None]
-    step = max(1, be.column_bytes // 4 // (c * inner * wide.itemsize))
+    step = max(1, be.column_bytes // 2 // (c * inner * wide.itemsize))
     if step >= n and x.dtype == wide:
         yield arrays
         return

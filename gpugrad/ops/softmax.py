@@ -17,11 +17,15 @@ class softmax:
     """exp(x) over its sum along dim, without overflow."""
     def forward(be, x, *, dim):
         xp, out = be.xp, wide_empty(be, x)
-        with np.errstate(invalid="ignore"):      # a line of -inf becomes NaN
-            for line, y in lines(be, dim, x, out):
-                xp.subtract(line, line_max(be, line), out=y)
-                xp.exp(y, out=y)
-                y /= line_sum(be, y)
+
+        def work(part):
+            line, y = part
+            xp.subtract(line, line_max(be, line), out=y)     # a line of -inf becomes NaN
+            xp.exp(y, out=y)
+            y /= line_sum(be, y)
+
+        with np.errstate(invalid="ignore"):
+            be.share(work, lines(be, dim, x, out), out.size * be.element_cost)
         return out.astype(x.dtype, copy=False)
     def cpu(be, x, *, dim):
         return helped_lines("softmax", dim, x)
@@ -36,10 +40,14 @@ class softmax_backward:
     """y * (g - sum(g * y))"""
     def forward(be, g, y, *, dim):
         out = wide_empty(be, g)
-        for slope, line, r in lines(be, dim, g, y, out):
+
+        def work(part):
+            slope, line, r = part
             be.xp.multiply(slope, line, out=r)
             be.xp.subtract(slope, line_sum(be, r), out=r)
             r *= line
+
+        be.share(work, lines(be, dim, g, y, out), out.size * be.element_cost)
         return out.astype(g.dtype, copy=False)
     def cpu(be, g, y, *, dim):
         return helped_lines("softmax_backward", dim, g, y)
@@ -57,10 +65,14 @@ class log_softmax:
     """x - log(sum(exp(x))) along dim, without overflow."""
     def forward(be, x, *, dim):
         xp, out = be.xp, wide_empty(be, x)
+
+        def work(part):
+            line, y = part
+            xp.subtract(line, line_max(be, line), out=y)
+            y -= xp.log(line_sum(be, xp.exp(y)))
+
         with np.errstate(invalid="ignore"):
-            for line, y in lines(be, dim, x, out):
-                xp.subtract(line, line_max(be, line), out=y)
-                y -= xp.log(line_sum(be, xp.exp(y)))
+            be.share(work, lines(be, dim, x, out), out.size * be.element_cost)
         return out.astype(x.dtype, copy=False)
     def cpu(be, x, *, dim):
         return helped_lines("log_softmax", dim, x)
@@ -75,10 +87,14 @@ class log_softmax_backward:
     """g - exp(y) * sum(g)"""
     def forward(be, g, y, *, dim):
         out = wide_empty(be, g)
-        for slope, line, r in lines(be, dim, g, y, out):
+
+        def work(part):
+            slope, line, r = part
             be.xp.exp(line, out=r)
             r *= line_sum(be, slope)
             be.xp.subtract(slope, r, out=r)
+
+        be.share(work, lines(be, dim, g, y, out), out.size * be.element_cost)
         return out.astype(g.dtype, copy=False)
     def cpu(be, g, y, *, dim):
         return helped_lines("log_softmax_backward", dim, g, y)
@@ -137,7 +153,7 @@ def lines(be: Any, dim: int, *arrays: Any) -> Iterator[list[Any]]:
         inner *= s
     if out.ndim != 2 or dim != 1:
         arrays = tuple([a.reshape(-1, n, inner) if inner > 1 else a.reshape(-1, n) for a in arrays])
-    step = max(1, be.column_bytes // 4 // (n * inner * out.itemsize))
+    step = max(1, be.column_bytes // 2 // (n * inner * out.itemsize))
     if step >= len(arrays[0]) and arrays[0].dtype == out.dtype:
         yield list(arrays)
         return

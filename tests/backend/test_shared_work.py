@@ -77,6 +77,9 @@ SHARED: dict[str, tuple[Callable[..., torch.Tensor], tuple[tuple[int, ...], ...]
     "gelu": (F.gelu, ((2000, 300),)),
     "gelu, tanh": (lambda x: F.gelu(x, approximate="tanh"), ((2000, 300),)),
     "relu": (F.relu, ((2000, 300),)),
+    "softmax": (lambda x: x.softmax(1), ((2000, 300),)),
+    "log_softmax": (lambda x: x.log_softmax(1), ((2, 300, 1000),)),
+    "cross_entropy": (lambda x: F.cross_entropy(x, torch.arange(2000) % 300), ((2000, 300),)),
     "attention": (F.scaled_dot_product_attention, ((2, 6, 300, 16),) * 3),
     "shared heads": (lambda q, k, v: F.scaled_dot_product_attention(
         q, k, v, is_causal=True, enable_gqa=True), ((2, 6, 300, 16),) + ((2, 2, 300, 16),) * 2)}
