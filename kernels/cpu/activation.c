@@ -36,7 +36,7 @@ typedef struct {
 static void all(Work *part, const Array *g, const Array *x, const Array *c, Array *y, real number) {
     Flat f = {size(y), reals(g), reals(x), reals(y), {0}, number};
     if (c) memcpy(f.c, reals(c), size(c) * sizeof(real));
-    run(part, &f, (f.n + CHUNK - 1) / CHUNK);
+    share(part, &f, parts(f.n, CHUNK), ELEMENT * smaller(f.n, CHUNK));
 }
 
 // The normal distribution function is the sigmoid of x times a polynomial in x^2, whose 7 coefficients
@@ -104,7 +104,7 @@ static void dropout_part(void *context, intptr_t chunk) {
 }
 KERNEL dropout(const Array *x, const Array *mask, Array *y, real scale) {
     Dropped f = {size(y), reals(x), (unsigned char *)mask->data, reals(y), scale};
-    run(dropout_part, &f, (f.n + CHUNK - 1) / CHUNK);
+    share(dropout_part, &f, parts(f.n, CHUNK), ELEMENT * smaller(f.n, CHUNK));
 }
 
 typedef struct {
@@ -130,5 +130,5 @@ static void erf_part(void *context, intptr_t chunk) {
 }
 KERNEL error_function(const Array *x, const Array *c, double end, Array *y) {
     Erf f = {size(y), reals(x), (double *)c->data, end, reals(y)};
-    run(erf_part, &f, (f.n + CHUNK - 1) / CHUNK);
+    share(erf_part, &f, parts(f.n, CHUNK), 4 * ELEMENT * smaller(f.n, CHUNK));
 }

@@ -127,7 +127,8 @@ KERNEL attention(const Array *q, const Array *k, const Array *v, const Array *ma
                  double scale, int causal, int kind) {
     Attention f = made(q, k, v, mask, scale, causal, kind);
     f.y = y, f.log = log;
-    run(forward_part, &f, q->shape[0] * f.heads * f.blocks);
+    share(forward_part, &f, q->shape[0] * f.heads * f.blocks,
+          (double)f.keys * (f.we + f.wv + ELEMENT) * f.length / f.blocks);
 }
 
 // The gradients of an image and a head of k: the heads of q that share it, one block after the other.
@@ -181,5 +182,6 @@ KERNEL attention_backward(const Array *g, const Array *q, const Array *k, const 
                           Array *gv, double scale, int causal, int kind) {
     Attention f = made(q, k, v, mask, scale, causal, kind);
     f.g = g, f.out = out, f.lse = lse, f.gq = gq, f.gk = gk, f.gv = gv;
-    run(backward_part, &f, q->shape[0] * k->shape[1]);
+    share(backward_part, &f, q->shape[0] * k->shape[1],
+          (double)f.keys * (3 * f.we + 2 * f.wv + ELEMENT) * f.length * f.group);
 }

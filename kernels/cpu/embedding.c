@@ -24,5 +24,5 @@ static void table_part(void *context, intptr_t part) {
 KERNEL embedding_backward(const Array *g, const Array *at, Array *y) {
     const intptr_t length = y->shape[1];
     Table f = {y->shape[0], length, size(at), larger(64, length / 4), reals(g), indices(at), reals(y)};
-    run(table_part, &f, (length + f.width - 1) / f.width);
+    share(table_part, &f, parts(length, f.width), ELEMENT * f.many * f.width);
 }

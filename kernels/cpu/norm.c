@@ -57,7 +57,7 @@ KERNEL norm_rows(const Array *x, const Array *weight, const Array *bias, Array *
     const intptr_t n = size(r), length = n ? size(x) / n : 0;
     Rows f = {n, length, inner, groups, block_of(length), NULL, reals(x), optional(weight),
               optional(bias), reals(y), size(mean) ? reals(mean) : NULL, reals(r), NULL, (real)eps};
-    run(rows_part, &f, (n + f.block - 1) / f.block);
+    share(rows_part, &f, parts(n, f.block), ELEMENT * smaller(n, f.block) * length);
 }
 
 // Layer and RMS norm: gx = r * (h - avg(h) - xhat * avg(h * xhat)), h = g * weight; RMS norm has no
@@ -108,9 +108,9 @@ KERNEL layer_norm_backward(const Array *g, const Array *x, const Array *weight, 
     const intptr_t n = size(r), length = out->shape[1], blocks = sums->shape[0];
     Rows f = {n, length, 1, 1, (n + blocks - 1) / blocks, reals(g), reals(x), optional(weight), NULL,
               reals(y), size(mean) ? reals(mean) : NULL, reals(r), reals(sums), 0};
-    run(layer_back_part, &f, blocks);
+    share(layer_back_part, &f, blocks, 2 * ELEMENT * n / blocks * length);
     Total t = {2 * length, blocks, reals(sums), reals(out)};
-    run(total_part, &t, (t.n + 511) / 512);
+    share(total_part, &t, parts(t.n, 512), 4. * t.blocks * smaller(t.n, 512));
 }
 
 // Group norm, for an image and a group at a time. sums: (n, 2, channels), of g * xhat and of g.
@@ -143,9 +143,9 @@ KERNEL group_norm_backward(const Array *g, const Array *x, const Array *weight, 
     const intptr_t n = size(r), length = n ? size(x) / n : 0;
     Rows f = {n, length, inner, groups, 1, reals(g), reals(x), optional(weight), NULL, reals(y),
               reals(mean), reals(r), reals(sums), 0};
-    run(group_back_part, &f, n);
+    share(group_back_part, &f, n, 2 * ELEMENT * length);
     Total t = {size(out), n / groups, reals(sums), reals(out)};
-    run(total_part, &t, (t.n + 511) / 512);
+    share(total_part, &t, parts(t.n, 512), 4. * t.blocks * smaller(t.n, 512));
 }
 
 // Batch norm ---------------------------------------------------------------------------------------
@@ -269,7 +269,7 @@ KERNEL batch_norm(const Array *x, const Array *weight, const Array *bias, Array 
                   Array *r, intptr_t n, intptr_t inner, double eps, int training) {
     Channels f = {n, size(mean), inner, step_of(size(mean), inner), reals(x), reals(x), optional(weight),
                   optional(bias), reals(y), reals(mean), reals(r), NULL, NULL, (real)eps, training};
-    run(batch_part, &f, (f.c + f.step - 1) / f.step);
+    share(batch_part, &f, parts(f.c, f.step), ELEMENT * n * inner * smaller(f.c, f.step));
 }
 
 // gx = r * weight * (g - avg(g) - xhat * avg(g * xhat)); without `training` the averages are none.
@@ -294,5 +294,5 @@ KERNEL batch_norm_backward(const Array *g, const Array *x, const Array *weight, 
     Channels f = {n, size(mean), inner, step_of(size(mean), inner), reals(g), reals(x),
                   optional(weight), NULL, reals(y), reals(mean), reals(r), reals(gw), reals(gb), 0,
                   training};
-    run(batch_back_part, &f, (f.c + f.step - 1) / f.step);
+    share(batch_back_part, &f, parts(f.c, f.step), 2 * ELEMENT * n * inner * smaller(f.c, f.step));
 }

@@ -124,8 +124,7 @@ static void step(const List *rows, const Array *numbers, Array *left, int climb,
     if (!first) return;
     first[n] = pieces;
     Job job = {rows, first, numbers->data, loop, climb};
-    if (elements > 4 * PIECE) run(piece, &job, pieces);
-    else for (intptr_t i = 0; i < pieces; i++) piece(&job, i);
+    share(piece, &job, pieces, ELEMENT * elements / larger(1, pieces));
     free(first);
 }
 

@@ -39,7 +39,7 @@ static void rows_part(void *context, intptr_t i) {
 KERNEL row_sums(const Array *x, Array *some, Array *y) {
     const intptr_t n = size(y), length = size(x) / n, parts = (length + PART - 1) / PART;
     Sums f = {n, length, parts, larger(1, PART / length), reals(x), parts > 1 ? reals(some) : reals(y)};
-    run(rows_part, &f, (n * parts + f.many - 1) / f.many);
+    share(rows_part, &f, (n * parts + f.many - 1) / f.many, ELEMENT / 2 * size(x) * f.many / (n * parts));
     if (parts > 1)
         for (intptr_t i = 0; i < n; i++) reals(y)[i] = sum(f.y + i * parts, parts);
 }
@@ -68,7 +68,7 @@ static void columns_part(void *context, intptr_t i) {
 KERNEL column_sums(const Array *x, Array *y) {
     const intptr_t length = size(y);
     Sums f = {size(x) / length, length, 1, 1, reals(x), reals(y)};
-    run(columns_part, &f, (length + WIDTH - 1) / WIDTH);
+    share(columns_part, &f, parts(length, WIDTH), ELEMENT / 2 * f.n * smaller(length, WIDTH));
 }
 
 typedef struct { intptr_t n; const real *x; real *y, a; } Scaled;
@@ -84,5 +84,5 @@ static void scaled_part(void *context, intptr_t i) {
 // y += a * x
 KERNEL add_scaled(const Array *x, const Array *y, real a) {
     Scaled f = {size(y), reals(x), reals(y), a};
-    run(scaled_part, &f, parts(f.n, PART));
+    share(scaled_part, &f, parts(f.n, PART), ELEMENT / 2 * smaller(f.n, PART));
 }

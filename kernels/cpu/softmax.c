@@ -16,10 +16,12 @@ typedef struct {
 
 // Calls of work(context, i) for lines: where they lie side by side, WIDTH of them; else some 16k elements.
 static void all(Work *work, Lines *f) {
-    if (f->inner > 1) run(work, f, f->outer * ((f->inner + WIDTH - 1) / WIDTH));
+    const double each = 2 * ELEMENT * f->n;
+    if (f->inner > 1)
+        share(work, f, f->outer * parts(f->inner, WIDTH), each * smaller(f->inner, WIDTH));
     else {
         f->block = larger(1, 16384 / larger(1, f->n));
-        run(work, f, (f->outer + f->block - 1) / f->block);
+        share(work, f, parts(f->outer, f->block), each * smaller(f->outer, f->block));
     }
 }
 

@@ -1,4 +1,4 @@
-// The threads behind run(): made at the first use, asleep between uses.
+// The threads behind share(): made at the first use, asleep between uses.
 //
 // `state` is the number of the current job, whether it is open, and how many threads are in it. A
 // thread joins an open job that it has not seen; the caller takes its share, closes the job, and waits
@@ -67,7 +67,7 @@ static void *hand(void *first) {
     return NULL;
 }
 
-void run(Work *work, void *context, intptr_t n) {
+static void run(Work *work, void *context, intptr_t n) {
     int most = (int)smaller(wanted, n);
     // A second Python thread, or a kernel inside a kernel, does its work alone.
     if (most < 2 || pthread_mutex_trylock(&busy)) {
@@ -97,7 +97,8 @@ void run(Work *work, void *context, intptr_t n) {
 }
 
 void share(Work *work, void *context, intptr_t n, double each) {
-    if (each * n < few) for (intptr_t i = 0; i < n; i++) work(context, i);
+    // To wake a thread takes longer than to have one that is looking for work join.
+    if (each * n < few * (atomic_load(&asleep) ? 4 : 1)) for (intptr_t i = 0; i < n; i++) work(context, i);
     else run(work, context, n);
 }
 
