@@ -555,6 +555,20 @@ def test_trusted_classes():
         from_bytes(to_bytes(range(3)))
 
 
+def test_trusted_classes_and_functions_may_be_data():
+    nn, F = torch.nn, torch.nn.functional
+    layer = nn.TransformerEncoderLayer(4, 2, 8, 0.0)         # holds F.relu
+    layer.kind = nn.LayerNorm
+    trusted = [type(m) for m in layer.modules()]
+    data, x = to_bytes(layer), torch.ones(3, 1, 4)
+    with safe_globals(trusted), pytest.raises(pickle.UnpicklingError, match="activation.relu"):
+        from_bytes(data)
+    with safe_globals([*trusted, F.relu]):
+        back = from_bytes(data)
+    assert back.activation is F.relu and back.kind is nn.LayerNorm
+    assert back(x).equal(layer(x))
+
+
 # Writing ------------------------------------------------------------------------------------------
 
 class Failing:

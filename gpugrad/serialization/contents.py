@@ -59,7 +59,8 @@ class Contents:
         self._pickled, self._read = pickled, read
         self._place, self._swap, self._trusted = place, swap, trusted
         self._storages: dict[str, Storage] = {}
-        self._unpickler = Unpickler(pickled, self._find, self._storage, self._build)
+        self._unpickler = Unpickler(pickled, self._find, self._storage, self._build,
+                                    trusted.values())
         self._table = self._globals()
 
     def load(self) -> Any:
@@ -119,9 +120,8 @@ class Contents:
         module = full.partition(".")[0]
         if full in self._table:
             return self._table[full]
-        cls = self._trusted.get(full)
-        if cls is not None:
-            return Builder(cls, cls if isinstance(cls, type) else None)
+        if full in self._trusted:
+            return self._trusted[full]
         if module in _BLOCKED:
             raise UnpicklingError(f"Trying to load unsupported GLOBAL {full} whose module {module} "
                                   "is blocked.")
@@ -209,15 +209,16 @@ class Contents:
         t = wrap(storage.view(dtype.np, offset, shape, strides), storage.be)
         return t.requires_grad_(requires_grad is True)
 
-    def _of_type(self, make: Builder, kind: Any, args: Any, state: Any) -> Tensor:
-        if not isinstance(make, Builder) or make.trusted is not None or type(args) is not tuple:
+    def _of_type(self, make: Any, kind: Any, args: Any, state: Any) -> Tensor:
+        trusts = self._unpickler.trusts
+        call = make.call if isinstance(make, Builder) else make
+        if (call is make and not trusts(make)) or type(args) is not tuple:
             raise TypeError("a tensor that is made in an unknown way")
-        t = make.call(*args)
+        t = call(*args)
         if not isinstance(t, Tensor):
             raise TypeError("a tensor that is made in an unknown way")
-        if isinstance(kind, Builder) and kind.trusted is not None \
-                and issubclass(kind.trusted, Tensor):
-            t.__class__ = kind.trusted
+        if isinstance(kind, type) and trusts(kind) and issubclass(kind, Tensor):
+            t.__class__ = kind
         elif isinstance(kind, _Kind) and kind.cls == "parameter":
             t = _parameter(t, t.requires_grad, None)
         elif not isinstance(kind, _Kind) or kind.cls != "tensor":

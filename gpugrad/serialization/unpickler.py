@@ -2,14 +2,15 @@
 
 Python's own unpickler can be talked into calling anything, and into allocating memory for sizes
 that a file only claims. This one knows the opcodes of protocols 2 to 5 that data is made of. A
-global is a Builder or plain data from the table it is given; only Builders are called, and they
-check what they get. How much they may build is bounded by the length of the pickle.
+global is a Builder or plain data from the table it is given, or a class or function that the user
+trusts. Only Builders, which check what they get, and what is trusted are called. How much they may
+build is bounded by the length of the pickle.
 """
 from __future__ import annotations
 
 import pickletools
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pickle import UnpicklingError
 from typing import Any
 
@@ -19,8 +20,8 @@ _SCALARS = {str, bytes, int, float, bool, complex, type(None)}
 class Builder:
     """Something that a pickle may call."""
 
-    def __init__(self, call: Callable[..., Any], trusted: type | None = None) -> None:
-        self.call, self.trusted = call, trusted
+    def __init__(self, call: Callable[..., Any]) -> None:
+        self.call = call
 
 
 def globals_of(pickled: bytes) -> list[tuple[str, str]]:
@@ -63,12 +64,15 @@ class Unpickler:
 
     find(module, name) gives what a global stands for, persistent(id) what a persistent id does;
     build(object, state) applies the state of an object and returns False if it may not have one.
+    trusted: classes and functions that may be called.
     Errors: EOFError where the pickle ends too early, UnpicklingError for anything else.
     """
 
     def __init__(self, data: bytes, find: Callable[[str, str], Any],
-                 persistent: Callable[[Any], Any], build: Callable[[Any, Any], bool]) -> None:
+                 persistent: Callable[[Any], Any], build: Callable[[Any, Any], bool],
+                 trusted: Collection[Any] = ()) -> None:
         self._data, self._at = data, 0
+        self._trusted = trusted
         self._find, self._persistent, self._build = find, persistent, build
         self._stack: list[Any] = []
         self._memo: dict[int, Any] = {}
@@ -98,6 +102,10 @@ class Unpickler:
         self._budget -= n
         if self._budget < 0:
             raise UnpicklingError("the pickle builds more than its length warrants")
+
+    def trusts(self, made: Any) -> bool:
+        """May it be called?"""
+        return any([made is one for one in self._trusted])
 
     def checked_keys(self, items: Any, depth: int = 0) -> Any:
         """``items``, which are going to be hashed.
@@ -231,15 +239,16 @@ class Unpickler:
 
     def _reduce(self) -> None:
         args, made = self._pop(), self._pop()
-        if not isinstance(made, Builder) or type(args) is not tuple:
+        call = made.call if isinstance(made, Builder) else made
+        if (call is made and not self.trusts(made)) or type(args) is not tuple:
             raise TypeError(f"a {type(made).__name__} can't be called")
-        self._push(made.call(*args))
+        self._push(call(*args))
 
     def _newobj(self) -> None:
         args, made = self._pop(), self._pop()
-        if not isinstance(made, Builder) or made.trusted is None or type(args) is not tuple:
+        if not isinstance(made, type) or not self.trusts(made) or type(args) is not tuple:
             raise TypeError("an object of a class that is not allowed")
-        self._push(made.trusted.__new__(made.trusted, *args))
+        self._push(made.__new__(made, *args))
 
     def _set_state(self) -> None:
         state = self._pop()
