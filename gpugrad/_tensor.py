@@ -417,7 +417,8 @@ class Tensor:
     def is_meta(self) -> bool:
         return self._be.device.type == "meta"
 
-    is_sparse = is_quantized = is_mps = is_mkldnn = False
+    is_sparse = is_sparse_csr = is_quantized = is_nested = is_mkldnn = False
+    is_ipu = is_maia = is_mps = is_mtia = is_vulkan = is_xla = is_xpu = False
 
     def get_device(self) -> int:
         """The index of the CUDA device, -1 for the CPU."""

@@ -15,6 +15,8 @@ from typing import Any
 from gpugrad.command.line import fail
 
 SERVED = {"torch": "gpugrad", "torchvision": "gpugrad.vision"}
+# What they follow, and so what programs that ask for a version get.
+VERSIONS = {"gpugrad": "2.13.0", "gpugrad.version": "2.13.0", "gpugrad.vision": "0.28.0"}
 
 
 class Alias(MetaPathFinder, Loader):
@@ -27,17 +29,21 @@ class Alias(MetaPathFinder, Loader):
         ours = fullname.partition(".")[0] in SERVED
         return ModuleSpec(fullname, self, is_package=True) if ours else None
 
-    def create_module(self, spec: ModuleSpec) -> ModuleType:
+    def create_module(self, spec: ModuleSpec) -> Any:
         top, dot, rest = spec.name.partition(".")
         ours = SERVED[top] + dot + rest
         try:
-            module = import_module(ours)
+            module: Any = import_module(ours)
         except ModuleNotFoundError as e:
             if e.name != ours:
                 raise
             raise ModuleNotFoundError(f"No module named {spec.name!r}: gpugrad has no {ours}",
                                       name=spec.name) from None
         self.spec = module.__spec__
+        if ours in VERSIONS:
+            said = module.__version__
+            own = said.partition("+gpugrad.")[2] or said
+            module.__version__ = f"{VERSIONS[ours]}+gpugrad.{own}"
         return module
 
     def exec_module(self, module: ModuleType) -> None:

@@ -325,6 +325,8 @@ def test_metadata():
         and x.is_cpu
     )
     assert not (x.is_sparse or x.is_quantized or x.is_meta) and x.get_device() == -1
+    assert not any(getattr(x, f"is_{kind}") for kind in (
+        "ipu", "maia", "mkldnn", "mps", "mtia", "nested", "sparse_csr", "vulkan", "xla", "xpu"))
     assert str(x.device) == "cpu" and x.device == torch.device("cpu") and x.dtype is torch.float32
 
 

@@ -246,6 +246,16 @@ if __name__ == "__main__":
 """
 
 
+def test_programs_see_the_version_that_is_followed(tmp_path):
+    (tmp_path / "program.py").write_text(
+        "import torch, torchvision\n"
+        "print(torch.__version__, torch.version.__version__, torchvision.__version__)\n"
+        "assert tuple(map(int, torch.__version__.split('.')[:2])) >= (2, 0)\n")
+    status, out, err = shell("run", "--force", tmp_path / "program.py")
+    own = f"+gpugrad.{torch.__version__}"
+    assert status == 0 and out.split() == ["2.13.0" + own, "2.13.0" + own, "0.28.0" + own], err
+
+
 def test_run(tmp_path):
     (tmp_path / "program.py").write_text(PROGRAM)
     (tmp_path / "helper.py").write_text("import torch\nNAME = torch.ones(2).sum().item()\n")

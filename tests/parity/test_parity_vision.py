@@ -180,3 +180,59 @@ def check_sets(a, b, few=0):
         (x, label), (y, own) = a[i], b[i]
         assert (label, type(label)) == (own, type(own)) and x.shape == tuple(y.shape)
         assert (np.abs(x.numpy() - y.numpy()) > 1e-6).sum() <= few
+
+
+NETWORKS = ["resnet18", "resnet50", "resnext50_32x4d", "wide_resnet50_2", "vgg11_bn"]
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_networks(name):
+    torch.manual_seed(0)
+    a = getattr(torchvision.models, name)(num_classes=10).eval()
+    gpugrad.manual_seed(0)
+    b = getattr(gpugrad.vision.models, name)(num_classes=10).eval()
+    assert repr(a) == repr(b)
+    for (k, v), (key, value) in zip(a.state_dict().items(), b.state_dict().items(), strict=True):
+        assert k == key
+        np.testing.assert_allclose(value.numpy(), v.numpy(), 1e-5, 1e-6)
+    x = np.random.default_rng(0).standard_normal((2, 3, 64, 64)).astype(np.float32)
+    want = a(torch.from_numpy(x)).detach().numpy()
+    got = b(gpugrad.from_numpy(x)).detach().numpy()
+    assert abs(got - want).max() < 1e-5 * abs(want).max()
+
+
+def test_networks_options():
+    options = {"replace_stride_with_dilation": [False, True, True], "zero_init_residual": True}
+    torch.manual_seed(0)
+    a = torchvision.models.resnet50(**options)
+    gpugrad.manual_seed(0)
+    b = gpugrad.vision.models.resnet50(**options)
+    assert repr(a) == repr(b)
+    for v, value in zip(a.state_dict().values(), b.state_dict().values(), strict=True):
+        np.testing.assert_allclose(value.numpy(), v.numpy(), 1e-5, 1e-6)
+
+
+def test_trained_weights():
+    for name in gpugrad.vision.models.list_models():
+        want = torchvision.models.get_model_weights(name)
+        got = getattr(gpugrad.vision.models, want.__name__)
+        assert [*got.__members__] == [k for k in want.__members__ if k != "IMAGENET1K_FEATURES"]
+        for key, weights in got.__members__.items():
+            assert weights.url == want[key].url
+            assert weights.value[1] == want[key].transforms.keywords.get("resize_size", 256)
+    picture = Image.fromarray(np.random.default_rng(2).integers(0, 256, (300, 400, 3), np.uint8))
+    want = torchvision.models.ResNet50_Weights.DEFAULT.transforms()(picture)
+    got = gpugrad.vision.models.ResNet50_Weights.DEFAULT.transforms()(picture)
+    np.testing.assert_allclose(got.numpy(), want.numpy(), atol=1e-6)
+
+
+@pytest.mark.parametrize("options", [
+    {}, {"nrow": 3, "padding": 1}, {"normalize": True},
+    {"normalize": True, "scale_each": True, "pad_value": 0.5},
+    {"normalize": True, "value_range": (-1.0, 1.0)}])
+def test_make_grid(options):
+    for shape in (5, 3, 6, 7), (5, 1, 6, 7), (1, 3, 4, 4), (3, 4, 4), (1, 4, 4), (4, 5):
+        x = np.random.default_rng(1).standard_normal(shape).astype(np.float32)
+        want = torchvision.utils.make_grid(torch.from_numpy(x), **options).numpy()
+        got = gpugrad.vision.utils.make_grid(gpugrad.from_numpy(x), **options).numpy()
+        np.testing.assert_allclose(got, want, atol=1e-6)

@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 from vision_files import cifar_batches, cifar_files, put_mnist
 
-from gpugrad.vision import datasets
+from gpugrad import hub
+from gpugrad.vision import datasets, models
 
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAM = """
@@ -92,8 +93,8 @@ def test_a_program_of_torchvision(tmp_path):
 
 
 def test_the_example_of_the_page(tmp_path, monkeypatch):
-    [code] = re.findall(r"^```python\n(.*?)^```$", (ROOT / "docs" / "vision.md").read_text(),
-                        re.S | re.M)
+    page = (ROOT / "docs" / "vision.md").read_text()
+    code, networks = re.findall(r"^```python\n(.*?)^```$", page, re.S | re.M)
     batches = cifar_batches([f"data_batch_{i}" for i in range(1, 6)])
     (tmp_path / "data").mkdir()
     for name, content in cifar_files(batches, "batches.meta", {"label_names": ["a"]}).items():
@@ -105,6 +106,10 @@ def test_the_example_of_the_page(tmp_path, monkeypatch):
     exec(code, found)
     assert found["images"].shape == found["x"].shape == (20, 3, 32, 32)
     assert found["x"].min() < -1 and found["y"].shape == (20,)
+    monkeypatch.setattr(hub, "load_state_dict_from_url",
+                        lambda *args, **kw: models.resnet18().state_dict())
+    exec(networks, found)
+    assert found["net"].fc.out_features == 10 and found["trained"].fc.out_features == 1000
 
 
 def test_vision_is_imported_when_asked_for():
