@@ -24,6 +24,7 @@ from gpugrad.backend.cublaslt import (
     REDUCTIONS,
     RESULT,
     ROOT,
+    SUMS,
     TRANSA,
     TRANSB,
     WORKSPACE_BYTES,
@@ -38,6 +39,7 @@ _PREFERENCES = dict([WORKSPACE_BYTES, REDUCTIONS, *ALIGNMENTS])
 _MAGIC = 0x5EED
 _NAMES = {number: name for name, number in EPILOGUES.items()}
 _GELU = EPILOGUES["GELU_AUX_BIAS"]
+_SUMS = [EPILOGUES[name] for name in SUMS]
 
 
 class Library:
@@ -137,6 +139,11 @@ class Library:
             x = left @ right * np.float32(factors[0])
             if factors[1]:
                 x += views[2][0].astype(np.float32) * np.float32(factors[1])
+            if epilogue in _SUMS:
+                bias[:, 0] = (left.sum(1) if epilogue == _SUMS[0] else right.sum(0)).astype(
+                    bias.dtype)
+                views[2][0][...] = x.astype(bias.dtype)
+                return
             _finish(x, views[2][0], bias, second)
 
         self.calls.append(_NAMES[epilogue])
@@ -184,7 +191,8 @@ def _views(about: dict[Any, int], given: Any, at: Any, arrays: Any, call: str) -
     views = [Matrices(address, type_, ld, 0).view((rows, columns), 1, array, call)
              for (type_, rows, columns, ld), address, array in zip(given, at, arrays)]
     type_, rows, columns, _ = given[2]
-    bias = Matrices(about[BIAS_POINTER[0]], type_, rows, 0).view((rows, 1), 1, arrays[3], call)
+    length = columns if about[EPILOGUE[0]] == _SUMS[1] else rows
+    bias = Matrices(about[BIAS_POINTER[0]], type_, length, 0).view((length, 1), 1, arrays[3], call)
     second = None
     if about[EPILOGUE[0]] == _GELU:
         second = Matrices(about[AUX_POINTER[0]], type_, about[AUX_LD[0]], 0).view(

@@ -11,6 +11,7 @@ import gpugrad as torch
 import gpugrad.nn.functional as F
 from gpugrad import backend
 from gpugrad.autograd.op import SPECS
+from gpugrad.ops.shape import together
 
 assert note_launches and order                   # fixtures
 pytestmark = pytest.mark.gpu
@@ -117,6 +118,98 @@ def test_a_mask_that_is_repeated_is_not_copied(rng: Any) -> None:
     want = F.scaled_dot_product_attention(q, k, v, padding.expand(2, 3, 6, 7).contiguous())
     got = F.scaled_dot_product_attention(q, k, v, padding.expand(2, 3, 6, 7))
     np.testing.assert_array_equal(got.cpu().numpy(), want.cpu().numpy())
+
+
+# How q, k and v are made of one array (2, 5, 3 * 2 * 4)
+HEADS = {
+    "unbind": lambda x: x.view(2, 5, 3, 2, 4).permute(2, 0, 3, 1, 4).unbind(0),
+    "unbind of heads": lambda x: x.view(2, 5, 2, 3, 4).transpose(1, 2).unbind(3),
+    "chunk": lambda x: [a.view(2, 5, 2, 4).transpose(1, 2) for a in x.chunk(3, -1)],
+    "split": lambda x: [a.unflatten(2, (2, 4)).transpose(1, 2) for a in x.split([8, 8, 8], 2)]}
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("how", HEADS)
+def test_arrays_are_read_and_written_where_they_lie(rng: Any, how: str, dtype: str) -> None:
+    x = torch.tensor(real(rng, 2, 5, 24), dtype=getattr(torch, dtype), device="cuda",
+                     requires_grad=True)
+    found, be = [], x._be
+    for dense in (True, False):
+        with pytest.MonkeyPatch.context() as change:
+            if not dense:                        # nothing is copied to another order
+                for name in ("ascontiguousarray", "stack", "concatenate"):
+                    change.setattr(be.xp, name, None)
+                change.setattr(be, "copy", None)
+            heads = HEADS[how](x)
+            if dense:
+                heads = [a.contiguous() for a in heads]
+            y = F.scaled_dot_product_attention(*heads, is_causal=True)
+            y = y.transpose(1, 2)
+            assert y.is_contiguous() is not dense
+            slope = torch.ones_like(x)[..., :8]
+            found.append([y, *torch.autograd.grad(y.reshape(2, 5, 8), x, slope)])
+    for a, b in zip(*found):
+        assert a.detach().cpu().float().numpy().tobytes() == \
+            b.detach().cpu().float().numpy().tobytes()
+
+
+@pytest.mark.parametrize("how", HEADS)
+def test_gradients_in_one_piece_of_memory_are_as_separate_ones(rng: Any, how: str) -> None:
+    start = real(rng, 2, 5, 24)
+
+    def run_on(device: str) -> list[Any]:
+        x = torch.tensor(start, device=device, requires_grad=True)
+        kept: list[Any] = []
+        for again in range(2):
+            z = x * 2
+            heads = HEADS[how](z if again else x)
+            for a in heads[:2]:
+                a.retain_grad()
+                a.register_hook(kept.append)
+            heads[2].register_hook(lambda g: g * 3)
+            y = F.scaled_dot_product_attention(*heads).square()
+            (y.sum() + (heads[0] * z.sum()).sum() * again).backward()
+            kept += [x.grad.clone(), *[a.grad for a in heads[:2]]]
+        heads = HEADS[how](x)
+        y = F.scaled_dot_product_attention(*heads)
+        g, = torch.autograd.grad(y.square().sum(), x, create_graph=True)
+        h, = torch.autograd.grad(g.square().sum(), x)
+        g.detach().mul_(2)
+        q, = torch.autograd.grad(F.scaled_dot_product_attention(*HEADS[how](x)).sum(), x)
+        return [t.detach().cpu().numpy() for t in (*kept, x.grad, g, h, q)]
+    for a, b in zip(run_on("cuda"), run_on("cpu"), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-9)
+
+
+def test_what_is_put_together_of_views_is_known_as_one() -> None:
+    be = backend.get("cuda")
+    memory = be.xp.arange(24)
+    whole = memory.reshape(2, 3, 4)
+    for parts, dim, new, like in (
+            (list(whole), 0, True, whole), (list(whole.transpose(2, 0, 1)), 2, True, whole),
+            ([whole[:, :1], whole[:, 1:3]], 1, False, whole),
+            ([whole[..., :2], whole[..., 2:3]], 2, False, whole[..., :3])):
+        found = together(be, parts, dim, new)
+        assert found.base is memory and found.data.ptr == whole.data.ptr
+        assert be.to_host(found).tolist() == be.to_host(like).tolist()
+    for parts, dim, new in (
+            ([whole[1], whole[0]], 0, True), ([whole[0], whole[0]], 0, True), ([whole[0]], 0, True),
+            ([whole[0], whole[1].copy()], 0, True), ([whole[0], whole[1, :, ::2]], 0, True),
+            ([whole[:, :1], whole[:, 2:]], 1, False), ([whole[:, :1], whole[:1, 1:]], 1, False),
+            ([whole[0], whole[1].astype(float)], 0, True), ([whole[:0], whole[:0]], 0, True)):
+        assert together(be, parts, dim, new) is None
+
+
+def test_rows_with_gaps_in_them_are_copied(rng: Any) -> None:
+    q, k, v = (torch.tensor(a, device="cuda", requires_grad=True)
+               for a in inputs(rng, (1, 2, 2, 5, 6, 8, 8)))
+    found = []
+    for plain in (True, False):
+        some = [a[..., ::2] for a in (q, k, v)]
+        y = F.scaled_dot_product_attention(*[a.contiguous() if plain else a for a in some])
+        found.append([y, *torch.autograd.grad(y.square().sum(), (q, k, v))])
+    for a, b in zip(*found):
+        assert torch.equal(a, b)
 
 
 def test_what_has_no_kernel_goes_the_portable_way(rng: Any) -> None:

@@ -90,6 +90,10 @@ class ndarray(Array):
         self._a = self._a.view()
         self._a.shape = value
 
+    def _set_shape_and_strides(self, shape: Any, strides: Any, update_c_contiguity: bool,
+                               update_f_contiguity: bool) -> None:
+        self._a = np.lib.stride_tricks.as_strided(self._a, shape, strides)
+
     @property
     def dtype(self) -> Any:
         return self._a.dtype
@@ -129,7 +133,7 @@ class ndarray(Array):
 
     @property
     def real(self) -> Any:
-        return view(self._a.real, self)
+        return view(self._a.real, self) if self._a.dtype.kind == "c" else self
 
     @property
     def imag(self) -> Any:

@@ -129,7 +129,11 @@ def where(condition: Any, x: Any = None, y: Any = None) -> Any:
         return condition.nonzero()
     if x is None or y is None:
         raise ValueError("Must provide both 'x' and 'y' or neither.")
-    return run(np.where, (condition, x, y), {})
+    return run(_where, (condition, x, y), {})
+
+
+def _where(*args: Any) -> Any:
+    return np.asarray(np.where(*args), order="C")       # as all new arrays of CuPy's ufuncs
 
 
 def dot(a: Any, b: Any, out: Any = None) -> Any:

@@ -9,10 +9,15 @@ from gpugrad.cudasim.cupy._calls import view
 
 
 def as_strided(x: Any, shape: Any = None, strides: Any = None) -> Any:
-    """A view with any shape and strides; nothing checks that it stays inside the memory."""
+    """A view with any shape and strides; nothing checks that it stays inside the memory.
+
+    As CuPy's it has no base.
+    """
     a = x._a
-    return view(np.lib.stride_tricks.as_strided(
+    made = view(np.lib.stride_tricks.as_strided(
         a, a.shape if shape is None else shape, a.strides if strides is None else strides), x)
+    made._base = None
+    return made
 
 
 def sliding_window_view(x: Any, window_shape: Any, axis: Any = None, *, subok: bool = False,
