@@ -33,6 +33,7 @@ strided = layout("strided")
 
 # The dims from the longest step to the shortest, for the formats that say it.
 ORDERS = {channels_last: (0, 2, 3, 1), channels_last_3d: (0, 2, 3, 4, 1)}
+_INWARDS = {4: (1, 3, 2, 0), 5: (1, 4, 3, 2, 0)}        # backwards, by how many dims there are
 
 
 def memory_order(a: Any) -> list[int]:
@@ -55,14 +56,16 @@ def memory_order(a: Any) -> list[int]:
 
 
 def is_last(a: Any) -> bool:
-    """Does PyTorch take an array for channels_last? If several formats fit, it is contiguous."""
-    if a.ndim != 4 or 0 in a.shape:
+    """Does PyTorch take images or volumes for channels_last, gaps or not? If several formats fit,
+    they are contiguous.
+    """
+    if a.ndim not in _INWARDS or 0 in a.shape:
         return False
     steps = a.strides
-    if not steps[1] or (a.shape[1] > 1 and steps[1] > steps[3] and a.shape[3] > 1):
+    if not steps[1] or (a.shape[1] > 1 and steps[1] > steps[-1] and a.shape[-1] > 1):
         return False                             # most contiguous ones
     least = 0
-    for d in (1, 3, 2, 0):
+    for d in _INWARDS[a.ndim]:
         if steps[d] < least or (d == 0 and least == steps[1]):
             return False
         least = steps[d] * a.shape[d]
@@ -70,13 +73,19 @@ def is_last(a: Any) -> bool:
 
 
 def as_pixels(a: Any) -> Any:
-    """The view (n, h, w, c) of images (n, c, h, w): in C order if they are channels_last."""
-    return a.transpose(0, 2, 3, 1)
+    """The view (n, ..., c) of images (n, c, ...): in C order if they are channels_last."""
+    return a.transpose(0, 2, 3, 1) if a.ndim == 4 else a.transpose(0, *range(2, a.ndim), 1)
 
 
 def as_images(a: Any) -> Any:
     """as_pixels' inverse."""
-    return a.transpose(0, 3, 1, 2)
+    return a.transpose(0, 3, 1, 2) if a.ndim == 4 else a.transpose(
+        0, a.ndim - 1, *range(1, a.ndim - 1))
+
+
+def in_pixels(dim: int, ndim: int) -> int:
+    """Where a dim of images of ``ndim`` dims is in as_pixels() of them."""
+    return ndim - 1 if dim == 1 else max(dim - 1, 0)
 
 
 def in_order(a: Any) -> list[int] | None:

@@ -12,26 +12,13 @@
 #ifndef GPUGRAD_ATTENTION_MMA_CUH
 #define GPUGRAD_ATTENTION_MMA_CUH
 
+#include "attention.cuh"
 #include "map.cuh"
 #include "mma.cuh"
 #include "philox.cuh"
 #include "reduce.cuh"
 
 #define LOG2_E 1.4426950408889634f
-
-// Distances in elements; those within rows are 1.
-struct Strides {
-    long long image, head, row;
-};
-
-// masked: 1 if `seen` says which keys a query sees, 2 if `added` is added to the scores. image,
-// head, row, key: the distances of that mask's elements, 0 where it is broadcast. out: backward's
-// are g's. Host: ops/attention_kernels.py.
-struct Attention {
-    int heads, group, length, keys, features, values, causal, masked;
-    long long image, head, row, key;
-    Strides q, k, v, out, gq, gk, gv;
-};
 
 // Dropout of weights, if state isn't null: word i of the draw (philox.cuh) belongs to weight i of
 // (images, heads, length, keys), and below `bound` it keeps it, times `scale`.
@@ -46,12 +33,6 @@ struct Dropout {
 
 #ifdef TENSOR_CORES
 constexpr int CHUNK = 16 / sizeof(T), STEP = 2 * CHUNK;     // a step: the columns that mma takes
-
-// One image's head of an array.
-template <class P>
-__device__ __forceinline__ P* plane(P* x, const Strides& s, int image, int head) {
-    return x + image * s.image + head * s.head;
-}
 
 template <int D> __device__ __forceinline__ int place_of(int row, int chunk) {
     return row * D + (chunk ^ (row & 7)) * CHUNK;

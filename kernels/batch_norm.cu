@@ -5,10 +5,10 @@
 // statistics (c) are in Acc, in which everything is calculated. affine: bit 0 if there is a weight,
 // bit 1 if there is a bias; their arrays are not read otherwise.
 //
-// Recorded steps (gpugrad/ops/fused.py) have the statistics in a launch of their own, which moves
-// the running ones too, then batch norm, a residual's sum and ReLU in one; and their gradients. The
-// bits are those of the separate kernels: the same expressions, each result rounded as it would be
-// stored, and fma() where a compiler might contract a product and a sum in one place only.
+// Recorded steps (gpugrad/ops/fused.py) have batch norm, a residual's sum and ReLU in one launch,
+// and their gradients. The bits are those of the separate kernels: the same expressions, each result
+// rounded as it would be stored, and fma() where a compiler might contract a product and a sum in
+// one place only.
 #include "channels.cuh"
 
 // A channel's line: what is stored is (x - mean) * slope + shift.
@@ -24,12 +24,21 @@ struct Scaled {
     }
 };
 
-// a.parts = 0: means and squares are the channels' own mean and variance.
-extern "C" __global__ void batch_norm(
-        const T* __restrict__ x, const Acc* __restrict__ weight, const Acc* __restrict__ bias,
-        const Acc* __restrict__ means, const Acc* __restrict__ squares, T* __restrict__ y,
-        Acc* __restrict__ mean_out, Acc* __restrict__ invstd_out, Channels a, Acc eps,
-        int affine) {
+// A running statistic moved by `share` towards a batch's.
+__device__ __forceinline__ Acc moved(Acc running, Acc batch, Acc share) {
+    return fma(running, 1 - share, batch * share);
+}
+
+// a.parts = 0: means and squares are the channels' own mean and variance. One thread of a channel
+// keeps what was used, and moves the running statistics (c), if there are any; unbias is m / (m - 1).
+// bits: 4 if there is a residual, 8 if there are running statistics, 16 if these are held as T and
+// not as Acc, 32 if there is a counter of batches.
+template <bool RELU>
+__device__ __forceinline__ void normalise(
+        const T* x, const T* residual, const Acc* weight, const Acc* bias, const Acc* means,
+        const Acc* squares, T* y, Acc* mean_out, Acc* invstd_out, void* running_mean,
+        void* running_var, void* batches, const Channels& a, Acc eps, int bits, Acc share,
+        Acc unbias) {
     Stand s = stand(a);
     Acc mean = 0, variance = 0;
     if (a.parts) {
@@ -42,56 +51,50 @@ extern "C" __global__ void batch_norm(
     }
     if (!s.inside) return;
     Acc invstd = 1 / sqrt(variance + eps);
-    Scaled scaled(mean, invstd, weight, bias, s.channel, affine);
-    each_position(x, a, s, [=](Index i, T v) { y[i] = scaled(v); });
+    Scaled scaled(mean, invstd, weight, bias, s.channel, bits);
+    each_position(x, a, s, [=](Index i, T from) {
+        T v = scaled(from);
+        if (RELU) {
+            if (bits & 4) v = narrow(widen(v) + widen(residual[i]));
+            if (widen(v) < 0) v = narrow(0);
+        }
+        y[i] = v;
+    });
     if (s.lane || blockIdx.y) return;
     mean_out[s.channel] = mean;
     invstd_out[s.channel] = invstd;
+    if (bits & 32 && s.channel == 0) ++*(long long*) batches;
+    if (!(bits & 8)) return;
+    variance = (1 / (invstd * invstd) - eps) * unbias;
+    if (bits & 16) {
+        T *m = (T*) running_mean + s.channel, *v = (T*) running_var + s.channel;
+        *m = narrow(moved(widen(*m), mean, share));
+        *v = narrow(moved(widen(*v), variance, share));
+    } else {
+        Acc *m = (Acc*) running_mean + s.channel, *v = (Acc*) running_var + s.channel;
+        *m = moved(*m, mean, share);
+        *v = moved(*v, variance, share);
+    }
 }
 
-// A statistic moved by `share` towards a batch's.
-__device__ __forceinline__ Acc moved(Acc running, Acc batch, Acc share) {
-    return fma(running, 1 - share, batch * share);
+extern "C" __global__ void batch_norm(
+        const T* __restrict__ x, const Acc* __restrict__ weight, const Acc* __restrict__ bias,
+        const Acc* __restrict__ means, const Acc* __restrict__ squares, T* __restrict__ y,
+        Acc* __restrict__ mean_out, Acc* __restrict__ invstd_out, void* running_mean,
+        void* running_var, void* batches, Channels a, Acc eps, int bits, Acc share, Acc unbias) {
+    normalise<false>(x, x, weight, bias, means, squares, y, mean_out, invstd_out, running_mean,
+                     running_var, batches, a, eps, bits, share, unbias);
 }
 
-__device__ __forceinline__ Acc unbiased(Acc invstd, Acc unbias, Acc eps) {
-    return (1 / (invstd * invstd) - eps) * unbias;
-}
-
-// Mean and 1 / std of each channel from those of its parts, as batch_norm finds them; and the
-// running statistics, if there are any, moved as moved_statistics does. A block for a tile. moving:
-// bit 0 if there are any, bit 1 if there is a counter of batches.
-extern "C" __global__ void batch_norm_statistics(
-        const Acc* __restrict__ means, const Acc* __restrict__ squares, Acc* __restrict__ mean_out,
-        Acc* __restrict__ invstd_out, Acc* running_mean, Acc* running_var, long long* batches,
-        Channels a, Acc eps, int moving, Acc share, Acc unbias) {
-    Stand s = stand(a);
-    if (moving & 2 && blockIdx.x == 0 && threadIdx.x == 0) ++*batches;
-    Two<Acc, Acc> m = moments_of_parts(means, squares, a, s);
-    if (s.lane || !s.inside) return;
-    Acc invstd = 1 / sqrt(m.b / (Acc) (a.n * a.size) + eps);
-    mean_out[s.channel] = m.a;
-    invstd_out[s.channel] = invstd;
-    if (!(moving & 1)) return;
-    running_mean[s.channel] = moved(running_mean[s.channel], m.a, share);
-    running_var[s.channel] = moved(running_var[s.channel], unbiased(invstd, unbias, eps), share);
-}
-
-// relu(batch norm + residual). affine: bit 2 if there is a residual, bit 3 if `spread` is the
-// variance and not 1 / std, bit 4 if there is no ReLU.
+// relu(batch norm + residual).
 extern "C" __global__ void batch_norm_relu(
         const T* __restrict__ x, const T* __restrict__ residual, const Acc* __restrict__ weight,
-        const Acc* __restrict__ bias, const Acc* __restrict__ mean, const Acc* __restrict__ spread,
-        T* __restrict__ y, Channels a, Acc eps, int affine) {
-    Stand s = stand(a);
-    if (!s.inside) return;
-    Acc invstd = affine & 8 ? 1 / sqrt(spread[s.channel] + eps) : spread[s.channel];
-    Scaled scaled(mean[s.channel], invstd, weight, bias, s.channel, affine);
-    each_position(x, a, s, [=](Index i, T from) {
-        Acc v = widen(scaled(from));
-        if (affine & 4) v = widen(narrow(v + widen(residual[i])));
-        y[i] = narrow(v < 0 && !(affine & 16) ? 0 : v);
-    });
+        const Acc* __restrict__ bias, const Acc* __restrict__ means,
+        const Acc* __restrict__ squares, T* __restrict__ y, Acc* __restrict__ mean_out,
+        Acc* __restrict__ invstd_out, void* running_mean, void* running_var, void* batches,
+        Channels a, Acc eps, int bits, Acc share, Acc unbias) {
+    normalise<true>(x, residual, weight, bias, means, squares, y, mean_out, invstd_out,
+                    running_mean, running_var, batches, a, eps, bits, share, unbias);
 }
 
 // The sums over each part of g and of g * (x - mean): (parts, c). slope: g at a place, where x is v.
@@ -189,17 +192,4 @@ extern "C" __global__ void batch_norm_relu_backward(
         Acc* __restrict__ gb, Channels a, int training, int affine) {
     slopes<true>(g, x, weight, bias, mean, invstd, sums, products, gx, gw, gb, a, training,
                  affine);
-}
-
-// Running statistics (c) moved by `share` towards a batch's mean and variance; unbias is m / (m - 1).
-// The new ones may lie where the old ones are.
-extern "C" __global__ void moved_statistics(const T* running_mean, const T* running_var,
-                                            const Acc* __restrict__ mean,
-                                            const Acc* __restrict__ invstd, T* new_mean,
-                                            T* new_var, long long n, Acc share, Acc unbias,
-                                            Acc eps) {
-    EACH(i, n) {
-        new_mean[i] = narrow(moved(widen(running_mean[i]), mean[i], share));
-        new_var[i] = narrow(moved(widen(running_var[i]), unbiased(invstd[i], unbias, eps), share));
-    }
 }

@@ -162,6 +162,48 @@ __device__ __forceinline__ bool goes_on(const Sorted& place, long long j, const 
     return j > 0 && j < r.m && place[j] == place[j - 1];
 }
 
+// order (m,) sorts where index (m,) points to in a dimension of `size`; that is place (m,). A warp finds
+// WAYS of them their positions, by counting which of all come before: m * m steps, and no memory.
+// The first n elements of x become 0.
+#define WAYS 4
+extern "C" __global__ void row_order(const long long* __restrict__ index,
+                                     long long* __restrict__ place, long long* __restrict__ order,
+                                     T* __restrict__ x, long long n, long long m, long long size) {
+    bool vectors = aligned<Vector>(x);
+    EACH_PACK(i, n, PACK) {
+        Vector zeros;
+#pragma unroll
+        for (int k = 0; k < PACK; ++k) zeros.at[k] = narrow(0);
+        store(x, i, (Index) n, vectors && i + PACK <= (Index) n, zeros);
+    }
+    int lane = (int) threadIdx.x % 32;
+    Index warps = (Index) gridDim.x * (blockDim.x / 32);
+    Index first = ((Index) blockIdx.x * blockDim.x + threadIdx.x) / 32 * WAYS;
+    for (; first < (Index) m; first += warps * WAYS) {
+        Index own[WAYS];
+        int before[WAYS];
+#pragma unroll
+        for (int w = 0; w < WAYS; ++w) {
+            own[w] = (Index) at(index[min(first + w, (Index) m - 1)], size);
+            before[w] = 0;
+        }
+        for (Index k = lane; k < (Index) m; k += 32) {
+            Index other = (Index) at(index[k], size);
+#pragma unroll
+            for (int w = 0; w < WAYS; ++w) before[w] += other < own[w] + (k < first + w);
+        }
+#pragma unroll
+        for (int w = 0; w < WAYS; ++w) {
+            for (int lanes = 16; lanes; lanes >>= 1)
+                before[w] += __shfl_xor_sync(0xffffffffu, before[w], lanes);
+            if (lane == w && first + w < (Index) m) {
+                order[before[w]] = first + w;
+                place[first + w] = own[w];
+            }
+        }
+    }
+}
+
 // n = parts * columns
 extern "C" __global__ void add_rows(const T* __restrict__ g, const long long* __restrict__ places,
                                     const long long* __restrict__ order, T* __restrict__ x,
@@ -203,5 +245,62 @@ extern "C" __global__ void add_runs(const long long* __restrict__ places,
              k += (Index) r.columns, end += PART)
             sum += first[k];
         add_to(x, c, row, sum, r);
+    }
+}
+
+// Without an order, for few rows: x (size, inner) from g (m, inner) and index (m,): each row the sum
+// of those whose index names it, or with `mean` their mean; 0 if there are none, and in row `skip`.
+// A block has TILE columns of a row. Each of its warps, up to 32, looks through a part of the index,
+// and adds what it finds in its order; then their sums are added in theirs.
+#define TILE 128
+#define OF_LANE (TILE / 32)
+#define AT_ONCE 4
+extern "C" __global__ void __launch_bounds__(1024) sum_rows(
+        const T* __restrict__ g, const long long* __restrict__ index, T* __restrict__ x,
+        long long m, long long size, long long inner, long long skip, int mean) {
+    __shared__ Acc sums[32 * TILE];
+    __shared__ int counts[32];
+    Index columns = (Index) inner, tiles = (columns + TILE - 1) / TILE, row = blockIdx.x / tiles;
+    Index tile = (blockIdx.x - row * tiles) * TILE;
+    int lane = threadIdx.x, warp = threadIdx.y, warps = blockDim.y;
+    Index part = ((Index) m + warps * 32 - 1) / (warps * 32) * 32, begin = warp * part;
+    Index end = row == skip ? begin : min(begin + part, (Index) m);
+    Acc sum[OF_LANE] = {};
+    int count = 0;
+    for (; begin < end; begin += 32) {
+        unsigned found = __ballot_sync(0xffffffffu, begin + lane < end
+                                       && at(index[begin + lane], size) == row);
+        count += __popc(found);
+        while (found) {                         // AT_ONCE rows are on their way together
+            Acc v[AT_ONCE][OF_LANE];
+            unsigned left = found;
+#pragma unroll
+            for (int a = 0; a < AT_ONCE; ++a, left &= left - 1) {
+                const T* in = g + (begin + (left ? __ffs(left) - 1 : 0)) * columns;
+#pragma unroll
+                for (int k = 0; k < OF_LANE; ++k) {
+                    Index c = tile + lane + 32 * k;
+                    v[a][k] = left && c < columns ? widen(in[c]) : 0;
+                }
+            }
+#pragma unroll
+            for (int a = 0; a < AT_ONCE; ++a, found &= found - 1)
+#pragma unroll
+                for (int k = 0; k < OF_LANE; ++k)
+                    if (found) sum[k] += v[a][k];
+        }
+    }
+#pragma unroll
+    for (int k = 0; k < OF_LANE; ++k) sums[warp * TILE + lane + 32 * k] = sum[k];
+    if (lane == 0) counts[warp] = count;
+    __syncthreads();
+    for (int k = warp * 32 + lane; k < TILE && tile + k < columns; k += warps * 32) {
+        Acc total = 0;
+        int times = 0;
+        for (int w = 0; w < warps; ++w) {
+            total += sums[w * TILE + k];
+            times += counts[w];
+        }
+        x[row * columns + tile + k] = narrow(mean && times ? total / times : total);
     }
 }

@@ -274,6 +274,9 @@ record("addmm", lambda c, a, b, beta=1, alpha=1: beta * c + alpha * (a @ b), lam
     bad(RuntimeError, "shapes cannot be multiplied (2x3 and 2x3)", A, A, A),
     bad(RuntimeError, "The expanded size of the tensor (4) must match the existing size "
                       "(3)", A, A, B))
+record("product_and_sums", lambda g, a, order: (a.T @ g, g.sum(0)), lambda d: [
+    case(d.real(*g), d.real(*a), order=order) for order in "CF"
+    for g, a in (((5, 3), (5, 4)), ((2, 8), (2, 3)), ((0, 3), (0, 2)))])
 record("bmm", np.matmul, lambda d: [
     case(d.real(2, 2, 3), d.real(2, 3, 2)), case(d.real(2, 1, 2, 3), d.real(2, 3, 2)),
     case(d.real(0, 2, 3), d.real(0, 3, 2))])

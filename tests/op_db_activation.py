@@ -139,6 +139,11 @@ def layers(d: Draw, **kw: Any) -> list[Case]:
 record("linear_relu", lambda x, w, bias: np.maximum(x @ w.T + bias, 0), layers)
 record("linear_gelu", linear_gelu,
        lambda d: [*layers(d), *layers(d, approximate="tanh")], tolerance=1e-2)
+record("act_layer_backward", lambda g, v, x, activation: (
+    (gv := act_bias_backward(g, v, activation))[0], gv[0].T @ x, gv[1]), lambda d: [
+    case(d.real(n, m), d.real(n, m), d.real(n, k), activation=a)
+    for n, m, k in ((5, 3, 2), (4, 8, 8), (0, 3, 2)) for a in ("relu", "gelu", "gelu_tanh")],
+    tolerance=1e-2)
 record("act_bias_backward", act_bias_backward, lambda d: [
     case(d.real(*shape), d.real(*shape), activation=a)
     for shape in ((5, 3), (1, 4), (0, 3)) for a in ("relu", "gelu", "gelu_tanh")], tolerance=1e-2)

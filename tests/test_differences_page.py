@@ -503,6 +503,15 @@ def _() -> None:
     assert F.max_pool2d(x, 2).is_contiguous()
 
 
+@row("`channels_last` in group norm, `max_unpool2d`, `lp_pool2d`; in circular padding, "
+     "`masked_fill`, the gradient of bicubic resizing")
+def _() -> None:
+    x = torch.ones(2, 3, 4, 4).to(memory_format=torch.channels_last)
+    assert F.group_norm(x, 1).is_contiguous() and F.lp_pool2d(x, 2, 2).is_contiguous()
+    for y in (F.pad(x, (1, 1, 1, 1), mode="circular"), x.masked_fill(x > 0, 2)):
+        assert y.is_contiguous(memory_format=torch.channels_last)
+
+
 @row("strides of copies made from a transposed tensor (`x.t()[i]`, `index_fill`, `*_scatter`, "
      "`pad`, `tril`), and of operations on operands in several orders")
 def _() -> None:

@@ -20,6 +20,7 @@ from gpugrad.autograd import saved as saving
 from gpugrad.autograd.node import FREED, AccumulateGrad, Node, edge_of, next_key, stale
 
 IN, OUT, SHAPE, DTYPE, ORDER, CONST = range(6)
+GPUS = 1, 2                     # indices of backends
 
 
 class NOTHING:
@@ -207,6 +208,8 @@ class Spec:
                     self.rules.append((rule, self.places(rule, first, f"grad_{name}")))
         if self.grads:
             self.grads_at = self.places(self.grads, [*first, "needs"], "grads")
+        both = body.get("together")
+        self.together = both, self.places(both, [one, "needs"], "together") if both else ()
         unknown = [k for k in body if k.startswith("grad_") and k[5:] not in self.names]
         if unknown:
             raise TypeError(f"{self.name}: {unknown[0]} names no input of forward")
@@ -393,6 +396,7 @@ class Spec:
     def make_run(self) -> Any:
         """Node.run for this op, in the shortest of three forms."""
         rules, unpack, grads, plan = self.rules, self.unpack, self.grads, self.plan
+        together, together_at = self.together
         spread = self.n_out is not None and self.n_diff > 1
         promote = self.promote
         picked = [] if grads else [(rule, picker(at)) for rule, at in rules]
@@ -421,6 +425,17 @@ class Spec:
                 saved = unpack(node) if o is tensors else unchanged(node)
                 needs = [e is not None for e in edges]
                 return grads(o, *(g if spread else (g,)), needs, *[saved[j] for j in at])
+        elif together is not None:
+            nothing = (None,) * len(rules)
+
+            def run(node: Any, o: Any, g: Any, edges: Any) -> Any:
+                saved = unpack(node) if o is tensors else unchanged(node)
+                some = nothing
+                if node.be.index in GPUS and o is not tensors:
+                    needs = [e is not None for e in edges]
+                    some = together(o, g, needs, *[saved[j] for j in together_at]) or nothing
+                return [None if e is None else rule(o, g, *pick(saved)) if done is None else done
+                        for e, (rule, pick), done in zip(edges, picked, some)]
         elif len(rules) == 1 and not spread and not self.fit:
             rule = rules[0][0]
 

@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from gpugrad.backend.bindings import Int, quickest
 from gpugrad.backend.precision import matmul as settings
 
 N, T = 0, 1                                    # cublasOperation_t
@@ -67,19 +68,21 @@ class Library:
     def __init__(self, lib: Any) -> None:
         self._lib = lib
         p, i, size = ctypes.c_void_p, ctypes.c_int, ctypes.c_longlong
-        operands = [p, i, i, i, i, i, p]
-        a = b = [p, i, i]
+        operands = [p, Int, Int, Int, Int, Int, p]
+        a = b = [p, Int, Int]
         for name, types in {
             "cublasCreate_v2": [ctypes.POINTER(p)], "cublasDestroy_v2": [p],
             "cublasSetStream_v2": [p, p], "cublasSetWorkspace_v2": [p, p, ctypes.c_size_t],
             "cublasSetMathMode": [p, i], "cublasGetVersion_v2": [p, ctypes.POINTER(i)],
-            "cublasGemmEx": [*operands, *a, *b, p, p, i, i, i, i],
-            "cublasGemmStridedBatchedEx": [*operands, *a, size, *b, size, p, p, i, i, size,
-                                           i, i, i],
+            "cublasGemmEx": [*operands, *a, *b, p, p, Int, Int, Int, Int],
+            "cublasGemmStridedBatchedEx": [*operands, *a, size, *b, size, p, p, Int, Int, size,
+                                           Int, Int, Int],
         }.items():
             function = getattr(lib, name)
             function.argtypes, function.restype = types, i
-        self._gemm, self._batched = lib.cublasGemmEx, lib.cublasGemmStridedBatchedEx
+        self._gemm, self._errors = quickest("cublas", "cublasGemmEx", lib.cublasGemmEx, "gemm_ex")
+        self._batched, _ = quickest("cublas", "cublasGemmStridedBatchedEx",
+                                    lib.cublasGemmStridedBatchedEx, "gemm_strided_batched_ex")
 
     def create(self) -> int:
         """A handle for the current device."""
@@ -111,7 +114,10 @@ class Library:
         """handle, transa, transb, m, n, k, alpha, A, Atype, lda, B, Btype, ldb, beta, C, Ctype,
         ldc, compute type, algorithm; alpha and beta are addresses in the host's memory.
         """
-        status = self._gemm(*args)
+        try:
+            status = self._gemm(*args)
+        except self._errors as e:
+            status = int(e.status)
         if status:
             check(status, f"cublasGemmEx({described(args)})")
 
@@ -119,7 +125,10 @@ class Library:
         """As gemm, with the step from one matrix to the next, in elements, after each leading
         dimension, and the number of products after C's.
         """
-        status = self._batched(*args)
+        try:
+            status = self._batched(*args)
+        except self._errors as e:
+            status = int(e.status)
         if status:
             check(status, f"cublasGemmStridedBatchedEx({described(args)})")
 

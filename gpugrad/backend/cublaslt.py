@@ -5,12 +5,14 @@ backend/cublas.py, which cuBLASLt takes. As there, matrices lie column by column
 the library is asked for out.T = b.T @ a.T.
 
 Its ReLU is said to make 0 of a NaN, and its GELU is the approximation by tanh: the first isn't used
-at all, the second only for that one.
+at all, the second only for that one. Its slope of GELU isn't used either: it would go to the next
+layer's product, and have other bits than the kernel of the activation's own gradient.
 
 Which algorithm is the best, the library says for each shape once (heuristics), outside of captures.
 What stands here has to hold on devices and versions that nobody has tried. So before an epilogue is
 used for a dtype for the first time, it has to solve a small random problem. If it can't, there is
-one warning, and from then on the callers go the portable way: a product, then a kernel.
+one warning, and from then on the callers go the portable way: a product, then a kernel. Sums beside
+a product are not there for every dtype in every version, of which nothing is said.
 """
 from __future__ import annotations
 
@@ -22,6 +24,7 @@ from typing import Any
 
 import numpy as np
 
+from gpugrad.backend.bindings import quickest
 from gpugrad.backend.cublas import (
     COMPUTE_32F,
     COMPUTE_32F_FAST_TF32,
@@ -47,7 +50,14 @@ REDUCTIONS, IN_FLOAT32 = (3, 4), 2      # how partial sums may be summed: not in
 
 # cublasLtEpilogue_t: what is done with the product before it is written. For out = a @ b:
 EPILOGUES = {"BIAS": 4,                 # a bias is added to each row
-             "GELU_AUX_BIAS": 32 | 128 | 4}     # out is gelu's approximation of that, also written
+             "GELU_AUX_BIAS": 32 | 128 | 4,     # out is gelu's approximation of that, also written
+             "BGRADA": 256,             # beside out the sums of b's columns are written
+             "BGRADB": 512}             # ... the sums of a's rows
+# The last two sum what the library calls A and B over the product's inner dim, k. A is b.T, n by k:
+# a sum for each row of the library's D, which is out.T. B is a.T, k by m: one for each column of D.
+# A linear layer's weight gets the gradient g.T @ x, and its bias the sums of g's columns, which are
+# rows of the left factor: BGRADB. A weight that lies the other way gets x.T @ g: BGRADA.
+SUMS = "BGRADA", "BGRADB"
 
 CUBIC, ROOT = 0.044715, (2 / np.pi) ** 0.5      # of gelu's approximation
 
@@ -80,7 +90,9 @@ class Library:
         }.items():
             function = getattr(lib, "cublasLt" + name)
             function.argtypes, function.restype = types, i
-        self._matmul, self._set = lib.cublasLtMatmul, lib.cublasLtMatmulDescSetAttribute
+        self._set = lib.cublasLtMatmulDescSetAttribute
+        self._matmul, self._errors = quickest("cublasLt", "cublasLtMatmul", lib.cublasLtMatmul,
+                                              "matmul")
 
     def _made(self, name: str, *args: int) -> int:
         made = ctypes.c_void_p()
@@ -129,7 +141,10 @@ class Library:
         layout, algorithm, workspace, its bytes, stream; arrays: those of A, B, D, and, where the
         descriptor has their addresses, the bias and the second matrix.
         """
-        return int(self._matmul(*args))
+        try:
+            return int(self._matmul(*args) or 0)
+        except self._errors as e:
+            return int(e.status)
 
 
 def load(cupy: Any) -> Any:
@@ -147,6 +162,7 @@ class Plan:
         self.made: list[tuple[str, int]] = []
         self.told: dict[Any, int] = {}
         (m, n), (ta, lda), (tb, ldb) = shape, left, right
+        self.sums = (n if epilogue == "BGRADA" else m,) if epilogue in SUMS else None
         self.descriptor = self._keep("MatmulDesc", library.descriptor(compute, R_32F))
         attributes = [(TRANSA, tb), (TRANSB, ta), (EPILOGUE, EPILOGUES[epilogue])]
         if epilogue == "GELU_AUX_BIAS":
@@ -219,12 +235,23 @@ class Epilogues:
                     self._looked = True
         return self._library
 
-    def __call__(self, epilogue: str, a: Any, b: Any, bias: Any, second: Any = None) -> Any:
+    def expects(self, epilogue: str, dtype: Any) -> bool:
+        """May a call for arrays of this dtype work? Sums don't with TF32: they might be of rounded
+        numbers."""
+        code = type_code(dtype)
+        return code is not None and code != R_64F and self.right.get((epilogue, code), True) and \
+            not (epilogue in SUMS and self.fast(code))
+
+    def fast(self, code: int) -> bool:
+        """Are float32 factors rounded to TF32?"""
+        return code == R_32F and settings.tf32 and self.gemm.capability() >= 80
+
+    def __call__(self, epilogue: str, a: Any, b: Any, bias: Any = None, second: Any = None) -> Any:
         """a @ b of two matrices, changed by the epilogue: a new array. NotImplemented if nothing
         has been done: the caller then takes the portable way.
 
         bias: of a's dtype, for each column of b, in C order. second: of out's shape, in C order:
-        where GELU_AUX_BIAS writes gelu's argument.
+        where GELU_AUX_BIAS writes gelu's argument. With sums, it is (a @ b, the sums), both new.
         """
         key = (epilogue, a.shape, a.strides, b.shape, b.strides, a.dtype, b.dtype, settings.tf32,
                settings.half_reduction, settings.bfloat16_reduction)
@@ -241,6 +268,8 @@ class Epilogues:
         if not plan or not self.right[epilogue, code]:
             return NotImplemented
         out = self.be.empty(plan.shape, a.dtype)
+        if plan.sums:
+            bias = self.be.empty(plan.sums, a.dtype)
         a_at, b_at, out_at, bias_at = a.data.ptr, b.data.ptr, out.data.ptr, bias.data.ptr
         second_at = 0 if second is None else second.data.ptr
         if (a_at | b_at | out_at | bias_at | second_at) % ALIGNED:
@@ -253,19 +282,23 @@ class Epilogues:
         if wrong:
             self._give_up(epilogue, code, f"cublasLtMatmul says {STATUS.get(wrong, wrong)}")
             return NotImplemented
-        return out
+        return (out, bias) if plan.sums else out
 
     def _new(self, epilogue: str, a: Any, b: Any, bias: Any, second: Any) -> Any:
         """A plan for such arrays; False if there is none."""
         code = type_code(a.dtype)
-        if code is None or code == R_64F or not a.dtype == b.dtype == bias.dtype \
+        sums = epilogue in SUMS
+        if code is None or code == R_64F or not a.dtype == b.dtype == (b if sums else bias).dtype \
                 or not a.ndim == b.ndim == 2 or a.shape[1] != b.shape[0] \
                 or not self.gemm.takes(a.dtype):
             return False
         (m, k), n = a.shape, b.shape[1]
         left, right = layout(a), layout(b)
         if min(m, k, n) < 2 or max(m, k, n) >= 1 << 31 or left is None or right is None \
-                or bias.shape != (n,) or (epilogue == "GELU_AUX_BIAS" and n % 8):
+                or (not sums and bias.shape != (n,)) or (epilogue == "GELU_AUX_BIAS" and n % 8):
+            return False
+        compute = COMPUTE_32F_FAST_TF32 if self.fast(code) else COMPUTE_32F
+        if not self.expects(epilogue, a.dtype):
             return False
         _CODES[a.dtype] = code
         if (epilogue, code) not in self.right:
@@ -273,8 +306,6 @@ class Epilogues:
             self._try(epilogue, a.dtype, code)
         if not self.right[epilogue, code]:
             return False
-        compute = COMPUTE_32F_FAST_TF32 if code == R_32F and settings.tf32 \
-            and self.gemm.capability() >= 80 else COMPUTE_32F
         try:
             plan = Plan(self._library, epilogue, code, compute, left, right, (m, n), k)
             handle = self.gemm.handle(code)
@@ -298,15 +329,19 @@ class Epilogues:
         host = some(m, k), some(k, n), some(n)
         host[1][:, 3] = np.nan                  # it has to stay
         a, b, bias = [be.from_host(v) for v in host]
+        sums = epilogue in SUMS
         second = be.empty((m, n), dtype) if epilogue == "GELU_AUX_BIAS" else None
-        got = self(epilogue, a, b, bias, second)
+        got = self(epilogue, a, b, None if sums else bias, second)
         if got is NotImplemented:
-            if self.right[epilogue, code]:      # else that has been said already
+            if sums:                            # not every version has them for every dtype
+                self.right[epilogue, code] = False
+            elif self.right[epilogue, code]:    # else that has been said already
                 self._give_up(epilogue, code, "it has no algorithm for a small problem")
             return
         x, y, z = [v.astype(np.float64) for v in host]
-        want = [x @ y + z]
-        found = [be.to_host(v).astype(np.float64) for v in (second, got) if v is not None]
+        want = [x @ y, y.sum(0) if epilogue == "BGRADA" else x.sum(1)] if sums else [x @ y + z]
+        found = [be.to_host(v).astype(np.float64)
+                 for v in (got if sums else (second, got)) if v is not None]
         if second is not None:
             want.append(want[0] / 2 * (1 + np.tanh(ROOT * (want[0] + CUBIC * want[0] ** 3))))
         until = 6e-2 if code == R_16BF else 1e-2        # several steps of TF32 or float16

@@ -47,7 +47,7 @@ def to(self: Tensor, *args: Any, **kw: Any) -> Tensor:
     if be is not None:
         out = to_backend(out, be, non_blocking)
     if memory_format is not preserve_format:
-        out = shape.contiguous(out, memory_format)
+        out = shape.formatted(out, memory_format)
     if out is self and copy:
         out = T.clone(out)
     if (copy or memory_format is not preserve_format) and out is not self \

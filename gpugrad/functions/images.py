@@ -8,6 +8,7 @@ from gpugrad._tensor import Tensor
 from gpugrad.autograd.rules import tensors as T
 from gpugrad.backend.columns import out_size
 from gpugrad.functions.windows import numbers
+from gpugrad.layouts import is_last
 
 
 def unfold(input: Tensor, kernel_size: Any, dilation: Any = 1, padding: Any = 0,
@@ -109,6 +110,9 @@ def channel_shuffle(input: Tensor, groups: int) -> Tensor:
     if c % groups:
         raise RuntimeError(f"Number of channels must be divisible by groups. Got {c} channels and "
                            f"{groups} groups.")
+    if len(rest) == 2 and is_last(input._a):
+        pixels = input.movedim(1, -1).reshape(n, *rest, groups, c // groups)
+        return pixels.transpose(-1, -2).reshape(n, *rest, c).movedim(-1, 1)
     parts = input.reshape(n, groups, c // groups, *rest).transpose(1, 2)
     return parts.reshape(n, c, *rest)
 

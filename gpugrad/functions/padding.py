@@ -7,6 +7,7 @@ from typing import Any
 from gpugrad._tensor import Tensor
 from gpugrad.autograd.rules import tensors as T
 from gpugrad.functions.shape import cat
+from gpugrad.layouts import is_last
 
 
 def pad(input: Tensor, pad: Any, mode: str = "constant", value: float | None = None) -> Tensor:
@@ -31,6 +32,13 @@ def pad(input: Tensor, pad: Any, mode: str = "constant", value: float | None = N
     if not 1 <= len(sides) <= 3 or ndim - len(sides) not in (1, 2):
         raise NotImplementedError(f"Padding size {len(sizes)} is not supported for {ndim}D input "
                                   "tensor.")
+    if is_last(input._a):                       # as (n, ..., c), which every step keeps
+        x = _around(input.movedim(1, -1), [(d - 1, *by) for d, *by in sides], mode)
+        return x.movedim(-1, 1)
+    return _around(input, sides, mode)
+
+
+def _around(input: Tensor, sides: Any, mode: str) -> Tensor:
     x = _cut(input, sides)
     for dim, before, after in reversed(sides):
         before, after = max(before, 0), max(after, 0)

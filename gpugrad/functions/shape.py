@@ -19,7 +19,7 @@ from gpugrad.functions.arguments import (
     integers_of,
     sizes_of,
 )
-from gpugrad.layouts import ORDERS, contiguous_format, preserve_format
+from gpugrad.layouts import ORDERS, contiguous_format, is_last, preserve_format
 from gpugrad.ops.shape import check_expand
 
 
@@ -535,6 +535,14 @@ def clone(input: Tensor, *, memory_format: Any = preserve_format) -> Tensor:
 def contiguous(input: Tensor, memory_format: Any = contiguous_format) -> Tensor:
     """The tensor itself if its elements lie in order, else a copy."""
     return input if input.is_contiguous(memory_format) else _in_order(input, memory_format)
+
+
+def formatted(x: Tensor, memory_format: Any) -> Tensor:
+    """x, or a copy if operations on x wouldn't keep this format: what ``to`` does."""
+    if memory_format in (contiguous_format, *ORDERS):
+        last = is_last(x._a) and x._a.ndim == len(ORDERS.get(memory_format, x._a.shape))
+        return x if last is (memory_format in ORDERS) else _in_order(x, memory_format)
+    return contiguous(x, memory_format)
 
 
 def _in_order(x: Tensor, memory_format: Any) -> Tensor:

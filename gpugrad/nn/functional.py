@@ -7,11 +7,11 @@ import math
 import warnings
 from typing import Any
 
-from gpugrad._tensor import Tensor
+from gpugrad._tensor import Tensor, bump
 from gpugrad.autograd.grad_mode import no_grad
 from gpugrad.autograd.rules import tensors as T
 from gpugrad.creation import empty_like
-from gpugrad.dtypes import FLOATING, HALF, finfo, float32, float64, type_name
+from gpugrad.dtypes import FLOATING, HALF, finfo, float32, float64, type_name, wide
 from gpugrad.functions import indexing
 from gpugrad.functions import softmax as _softmax
 from gpugrad.functions.activation import celu as celu
@@ -315,11 +315,32 @@ def batch_norm(input: Tensor, running_mean: Tensor | None, running_var: Tensor |
     """
     _check_batch_norm(floating(input, None, "batch_norm"), running_mean, running_var, weight, bias,
                       training)
+    if training and running_mean is not None and input._be.index:
+        out = _moving_batch_norm(input, running_mean, running_var, weight, bias, momentum, eps)
+        if out is not None:
+            return out
     out, mean, invstd = T.batch_norm(input, weight, bias, None if training else running_mean,
                                      None if training else running_var, training=training, eps=eps)
     if training and running_mean is not None and running_var is not None:
         _move_statistics(input, running_mean, running_var, mean, invstd, momentum, eps)
     return out
+
+
+def _moving_batch_norm(x: Tensor, mean: Tensor, var: Any, weight: Tensor | None,
+                       bias: Tensor | None, momentum: float, eps: float, *more: Tensor) -> Any:
+    """batch_norm in training by a kernel that moves the running statistics, too, and adds 1 to a
+    counter in ``more``; None if there isn't one."""
+    if more:
+        _check_batch_norm(floating(x, None, "batch_norm"), mean, var, weight, bias, True)
+    be, moving, dtype = x._be, (mean, var, *more), mean._a.dtype
+    if not be.takes(x._a.dtype) or not x._a.size or any([t._be is not be for t in moving]) or \
+            dtype not in (x._a.dtype, wide(x._a.dtype)) or dtype != var._a.dtype or \
+            not mean._a.flags.c_contiguous or not var._a.flags.c_contiguous:
+        return None
+    for t in moving:
+        bump(t)
+    return T.batch_norm(x, weight, bias, training=True, eps=eps, share=momentum,
+                        out=tuple([t._a for t in moving]))[0]
 
 
 @no_grad()

@@ -57,13 +57,14 @@ THEMES = {
     "linalg_ldl": "ldl_factor ldl_solve",
     "linalg_solve":
         "add_identity cofactors det inv lu_factor permute_rows slogdet solve solve_triangular",
-    "linear_activation": "act_bias_backward linear_gelu linear_relu",
+    "linear_activation": "act_bias_backward act_layer_backward linear_gelu linear_relu",
     "linear_cross_entropy": "linear_cross_entropy linear_cross_entropy_backward",
     "loss": "mse_loss mse_loss_backward nll_loss nll_loss_backward nll_loss_images nll_loss_rows",
     "margin":
         "multi_margin_loss multi_margin_loss_backward multilabel_margin_loss "
         "multilabel_margin_loss_backward row_share",
-    "matmul": "addbmm addmm addmv addr baddbmm bmm cdist cross dot mm mv trace vdot",
+    "matmul":
+        "addbmm addmm addmv addr baddbmm bmm cdist cross dot mm mv product_and_sums trace vdot",
     "modified_bessel":
         "i0 i0e i1 i1e modified_bessel_i0 modified_bessel_i1 modified_bessel_k0 modified_bessel_k1 "
         "ratio_at_zero scaled_modified_bessel_k0 scaled_modified_bessel_k1",

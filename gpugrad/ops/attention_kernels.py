@@ -14,13 +14,15 @@ from gpugrad.backend.kernels import acc
 from gpugrad.backend.precision import matmul
 from gpugrad.backend.random import PhiloxGenerator, below
 from gpugrad.dtypes import HALF, wide
+from gpugrad.layouts import in_order
+from gpugrad.ops.shape import together
 
-# struct Attention of kernels/attention.cu, and of attention_mma.cuh
-FIELDS = ([(f, np.int32) for f in "heads group length keys features values causal masked".split()]
-          + [(f, np.int64) for f in "image head row key".split()])
-STRUCT = np.dtype(FIELDS)
+# structs of kernels/attention.cuh
 STRIDES = np.dtype([(f, np.int64) for f in "image head row".split()])
-MMA_STRUCT = np.dtype([*FIELDS, *[(f, STRIDES) for f in "q k v out gq gk gv".split()]])
+STRUCT = np.dtype([(f, np.int32) for f in ("heads group length keys features values causal "
+                                           "masked").split()]
+                  + [(f, np.int64) for f in "image head row key".split()]
+                  + [(f, STRIDES) for f in "q k v out gq gk gv".split()])
 # how many rows of this many bytes a block holds
 FORWARD = {256: 64, 512: 32, 1024: 16}
 BACKWARD = {256: 32, 512: 32, 1024: 8}
@@ -28,6 +30,7 @@ BACKWARD = {256: 32, 512: 32, 1024: 8}
 MMA_FORWARD = {128: (128, 128), 256: (128, 128), 512: (64, 128)}
 MMA_BACKWARD = {128: (128, 128), 256: (64, 128), 512: (32, 64)}
 ROOM = 64, 128                                   # features and values that kernels have room for
+FAR = 1 << 24                                    # elements from one row to the next
 NOWHERE = 0, 0, 0
 NULL = np.uint64(0)
 
@@ -67,6 +70,7 @@ def fits(be: Any, q: Any, k: Any, v: Any, mask: Any) -> bool:
     return (be.takes(dtype) and dtype == k.dtype == v.dtype and length > 1
             and bool(q.size and k.size and v.size) and max(e, ev) <= ROOM[-1]
             and n * h * -(-max(length, s) // 8) < 1 << 31       # blocks of the smallest tiles
+            and 3 * h * max(e, ev) < FAR
             and (mask is None or mask.dtype in (dtype, bool)))
 
 
@@ -98,6 +102,12 @@ class Masked:
                            for step, size in zip(self.mask.strides, self.mask.shape)])
         self.numbers = h, h // shared, length, s, e, ev, causal, kind, *steps
 
+    def results(self, q: Any, v: Any) -> tuple[Any, Any, Any]:
+        """The backend, and new memory for what forward gives."""
+        be = self.be
+        return (be, laid_out(be, (*q.shape[:3], v.shape[3]), q.dtype, q),
+                be.empty(q.shape[:3], wide(q.dtype)))
+
     def masks(self, absent: Any) -> tuple[Any, Any]:
         """The mask as the two arguments that a kernel has for it."""
         if self.mask is not None and self.mask.dtype == bool:
@@ -106,56 +116,51 @@ class Masked:
 
 
 class Plan(Masked):
-    """How the kernels of attention.cu are launched for arrays of these shapes."""
+    """How the kernels of attention.cu are launched. Results lie as the arguments do."""
 
     def forward(self, q: Any, k: Any, v: Any) -> tuple[Any, Any]:
-        be, dtype = self.be, self.dtype
-        out, lse = be.empty((*q.shape[:3], v.shape[3]), dtype), be.empty(q.shape[:3], wide(dtype))
-        q, k, v = (be._dense(a) for a in (q, k, v))
-        self.launch("attention", FORWARD, q.shape[0] * q.shape[1], q.shape[2],
-                    (q, k, v, *self.masks(q), out, lse))
+        be, out, lse = self.results(q, v)
+        (q, k, v, o), at = located(be, q, k, v, out, chunk=1)
+        self.launch("attention", FORWARD, lse.shape[0] * lse.shape[1], lse.shape[2],
+                    (q, k, v, *self.masks(q), o, lse), (*at, NOWHERE, NOWHERE, NOWHERE))
         return out, lse
 
-    def backward(self, g: Any, q: Any, k: Any, v: Any, out: Any, lse: Any) -> tuple[Any, Any, Any]:
-        (n, h, length, _), (_, shared, keys, _) = q.shape, k.shape
-        be, dtype = self.be, self.dtype
-        delta, (gq, gk, gv) = be.empty(lse.shape, wide(dtype)), (be.empty(a.shape, dtype)
-                                                                 for a in (q, k, v))
-        g, q, k, v, out = (be._dense(a) for a in (g, q, k, v, out))
-        be.kernels.rows("attention", "attention_delta", dtype, n * h * length, v.shape[3],
-                        (g, out, delta))
-        given = g, q, k, v, lse, delta, *self.masks(q)
-        self.launch("attention_queries", BACKWARD, n * h, length, (*given, gq))
-        self.launch("attention_keys", BACKWARD, n * shared, keys, (*given, gk, gv))
-        return gq, gk, gv
+    def backward(self, g: Any, q: Any, k: Any, v: Any, out: Any, lse: Any) -> tuple[Any, ...]:
+        (n, h, length), (shared, keys), be = lse.shape, k.shape[1:3], self.be
+        found, delta = gradients(be, q, k, v), be.empty(lse.shape, lse.dtype)
+        (q, k, v, g, out, gq, gk, gv), at = located(be, q, k, v, g, out, *found, chunk=1)
+        of_out = at.pop(4)
+        masks = self.masks(q)
+        self.launch("attention_queries", BACKWARD, n * h, length,
+                    (g, q, k, v, out, lse, delta, *masks, gq), (*at[:5], of_out, NOWHERE))
+        self.launch("attention_keys", BACKWARD, n * shared, keys,
+                    (g, q, k, v, lse, delta, *masks, gk, gv), tuple(at))
+        return found
 
-    def launch(self, name: str, rows: dict[int, int], planes: int, length: int, arrays: Any
-               ) -> None:
+    def launch(self, name: str, rows: dict[int, int], planes: int, length: int, arrays: Any,
+               at: Any) -> None:
         """A block for each tile of ``length`` rows in each of ``planes`` heads."""
         held = rows[self.room * wide(self.dtype).itemsize]
         self.be.launch("attention", f"{name}_{self.room}", (planes * -(-length // held),),
-                       (16, min(held, 16)), (*arrays, np.array(self.numbers, STRUCT), self.scale),
+                       (16, min(held, 16)), (*arrays, packed(self.numbers, at), self.scale),
                        self.dtype)
 
 
 class MmaPlan(Masked):
-    """How the kernels on tensor cores are launched. Their results lie as the arguments do."""
+    """How the kernels on tensor cores are launched. Results lie as the arguments do."""
 
     drop: tuple[Any, ...] = NULL, NULL, NULL, np.float32(1)     # as DROPOUT of the header
 
     def forward(self, q: Any, k: Any, v: Any) -> tuple[Any, Any]:
-        be, (n, h, length, _) = self.be, q.shape
-        out = laid_out(be, (n, h, length, v.shape[3]), self.dtype, q)
-        lse = be.empty(q.shape[:3], np.dtype(np.float32))
+        be, out, lse = self.results(q, v)
         (q, k, v, o), at = located(be, q, k, v, out)
-        self.launch("attention_mma", "", MMA_FORWARD, n * h, length,
+        self.launch("attention_mma", "", MMA_FORWARD, lse.shape[0] * lse.shape[1], lse.shape[2],
                     (q, k, v, *self.masks(q), o, lse), (*at, NOWHERE, NOWHERE, NOWHERE))
         return out, lse
 
     def backward(self, g: Any, q: Any, k: Any, v: Any, out: Any, lse: Any) -> tuple[Any, ...]:
         be, (n, h, length), (shared, keys) = self.be, lse.shape, k.shape[1:3]
-        found = tuple([laid_out(be, a.shape, self.dtype, a) for a in (q, k, v)])
-        delta = be.empty(lse.shape, np.dtype(np.float32))
+        found, delta = gradients(be, q, k, v), be.empty(lse.shape, lse.dtype)
         (q, k, v, g, out, gq, gk, gv), at = located(be, q, k, v, g, out, *found)
         of_out = at.pop(4)
         be.launch("attention_mma_backward", "attention_mma_delta", (-(-lse.size // 16),), (256,),
@@ -177,16 +182,18 @@ class MmaPlan(Masked):
                        (*arrays, *self.drop, packed(self.numbers, at), self.scale), self.dtype)
 
 
-def located(be: Any, *arrays: Any) -> tuple[list[Any], list[tuple[int, ...]]]:
+def located(be: Any, *arrays: Any, chunk: int = 16) -> tuple[list[Any], list[tuple[int, ...]]]:
     """The memory that arrays lie in, in a row, and the distances of their images, heads and rows.
 
-    Rows begin at multiples of 16 bytes: an array where they don't, or have gaps, is copied.
+    Rows begin at multiples of ``chunk`` bytes: an array where they don't, or have gaps, or are
+    too far apart, is copied.
     """
     found, at = [], []
     for a in arrays:
         size = a.itemsize
         steps = [step if n > 1 else 0 for n, step in zip(a.shape, a.strides)]
-        if steps[3] != size or be.address(a) % 16 or any(s % 16 or s < 0 for s in steps[:3]):
+        if (steps[3] != size and a.shape[3] > 1) or be.address(a) % chunk or any(
+                [s % chunk or s < 0 for s in steps[:3]]) or steps[2] >= FAR * size:
             a = be.copy(a)
             steps = list(a.strides)
         at.append(tuple([step // size for step in steps[:3]]))
@@ -199,13 +206,26 @@ def located(be: Any, *arrays: Any) -> tuple[list[Any], list[tuple[int, ...]]]:
 
 @functools.lru_cache(1024)
 def packed(numbers: tuple[Any, ...], at: tuple[Any, ...]) -> Any:
-    """struct Attention of attention_mma.cuh."""
-    return np.array((*numbers, *at), MMA_STRUCT)
+    """struct Attention."""
+    return np.array((*numbers, *at), STRUCT)
 
 
 def once_only(mask: Any) -> Any:
     """A mask with the dims in which it is broadcast, and repeats its memory, of size 1."""
     return mask[tuple([slice(0, 1) if step == 0 else slice(None) for step in mask.strides])]
+
+
+def gradients(be: Any, q: Any, k: Any, v: Any) -> tuple[Any, ...]:
+    """New memory for the gradients, in the order of q, k and v: in one piece if these are all of
+    one, so that the gradient of what made them of it is that piece (ops/shape.py)."""
+    whole = together(be, [q, k, v], 0)
+    if whole is None:
+        return tuple([laid_out(be, a.shape, a.dtype, a) for a in (q, k, v)])
+    order = in_order(whole) or [*range(5)]
+    if order[-1] != 4 or not whole.transpose(order).flags.c_contiguous:
+        return tuple([laid_out(be, a.shape, a.dtype, a) for a in (q, k, v)])
+    new = be.empty([whole.shape[d] for d in order], q.dtype)
+    return tuple(new.transpose(np.argsort(order).tolist()))
 
 
 def laid_out(be: Any, shape: Any, dtype: Any, like: Any) -> Any:

@@ -19,7 +19,7 @@ class bias_act:
     def cuda(be, x, bias, *, dim=1, activation="none"):
         if dim == 1 and is_last(x):
             x = be._dense(as_pixels(x))
-            y = run(be, x, bias, be.empty(x.shape, x.dtype), 3, activation)
+            y = run(be, x, bias, be.empty(x.shape, x.dtype), x.ndim - 1, activation)
             return y if y is NotImplemented else as_images(y)
         return run(be, be._dense(x), bias, be.empty(x.shape, x.dtype), dim, activation)
     def grad_x(o, g, result, activation):
@@ -32,7 +32,7 @@ class bias_act:
 def add_bias(be: Any, y: Any, bias: Any, dim: int = 1) -> Any:
     """y, new memory of a GPU's op, plus a bias for each index of dim: in place."""
     if dim == 1 and is_last(y):
-        add_bias(be, as_pixels(y), bias, 3)
+        add_bias(be, as_pixels(y), bias, y.ndim - 1)
     elif not y.flags.c_contiguous or run(be, y, bias, y, dim) is NotImplemented:
         y += bias.reshape(-1, *[1] * (y.ndim - 1 - dim))
     return y

@@ -72,14 +72,13 @@ def layout(shape: Any, dim: Any) -> tuple[int, int, int] | None:
 
 
 def as_rows(be: Any, a: Any) -> Any:
-    """(n, c, h, w) as (n * h * w, c): a view if it is channels_last."""
+    """(n, c, ...) as (n * ..., c): a view if it is channels_last."""
     return be._dense(as_pixels(a)).reshape(-1, a.shape[1])
 
 
 def of_rows(a: Any, shape: Any) -> Any:
     """as_rows' inverse: images of ``shape`` that are channels_last."""
-    n, c, h, w = shape
-    return as_images(a.reshape(n, h, w, c))
+    return as_images(a.reshape(shape[0], *shape[2:], shape[1]))
 
 
 def channel_sum(be: Any, x: Any, n: int, c: int, size: int, scale: float = 1.0) -> Any:

@@ -12,6 +12,8 @@ from typing import Any
 from gpugrad.autograd.op import composite, op
 from gpugrad.backend.columns import out_size, span
 from gpugrad.dtypes import HALF, wide
+from gpugrad.layouts import as_images, as_pixels, is_last
+from gpugrad.ops.conv import routes
 
 
 @op("ConvolutionBackward0")
@@ -22,8 +24,11 @@ class convolution_nd:
             return be.raw.convolution(row(x), row(w), bias, **flat(stride, padding, dilation),
                                       groups=groups)[:, :, 0]
         n, c_out, od = len(x), len(w), depth(x.shape, w.shape, stride, padding, dilation)
-        y = be.raw.convolution(depth_taps(be, x, od, w.shape[2], stride, padding, dilation),
+        last = comes_last(be, x, w)
+        y = be.raw.convolution(depth_taps(be, x, od, w.shape[2], stride, padding, dilation, last),
                                planes(w), bias, **inner(stride, padding, dilation), groups=groups)
+        if last:
+            return as_images(as_pixels(y).reshape(n, od, *y.shape[2:], c_out))
         return be.copy(y.reshape(n, od, c_out, *y.shape[2:]).swapaxes(1, 2))
     def grad_x(o, g, w, x_shape, stride, padding, dilation, groups):
         return o.conv_nd_grad_input(g, w, x_shape=x_shape, stride=stride, padding=padding,
@@ -50,7 +55,7 @@ class conv_nd_grad_input:
         taps = be.raw.conv_grad_input(images(g), planes(w), x_shape=(n * od, c * kd, h, width),
                                       **inner(stride, padding, dilation), groups=groups)
         return add_depth_taps(be, taps.reshape(n, od, c, kd, h, width), x_shape, stride, padding,
-                              dilation)
+                              dilation, is_last(taps))
     def grad_g(o, gg, w, stride, padding, dilation, groups):
         return o.convolution_nd(gg, w, None, stride=stride, padding=padding, dilation=dilation,
                                 groups=groups)
@@ -68,10 +73,12 @@ class conv_nd_grad_weight:
                                            **flat(stride, padding, dilation),
                                            groups=groups)[:, :, 0]
         c_out, cg, kd, kh, kw = w_shape
-        taps = depth_taps(be, x, g.shape[2], kd, stride, padding, dilation)
-        return be.raw.conv_grad_weight(images(g), taps, w_shape=(c_out, cg * kd, kh, kw),
-                                       **inner(stride, padding, dilation),
-                                       groups=groups).reshape(tuple(w_shape))
+        last = comes_last(be, x, g)
+        taps = depth_taps(be, x, g.shape[2], kd, stride, padding, dilation, last)
+        out = be.raw.conv_grad_weight(images(g), taps, w_shape=(c_out, cg * kd, kh, kw),
+                                      **inner(stride, padding, dilation),
+                                      groups=groups).reshape(tuple(w_shape))
+        return as_images(be.copy(as_pixels(out))) if last else out
     def grad_g(o, gg, x, stride, padding, dilation, groups):
         return o.convolution_nd(x, gg, None, stride=stride, padding=padding, dilation=dilation,
                                 groups=groups)
@@ -126,6 +133,11 @@ class Family:
             self.grad_weight = o.conv_nd_grad_weight
 
 
+def comes_last(be: Any, x: Any, other: Any) -> bool:
+    """Are volumes to have their channels last? The CPU's convolution gives them in C order."""
+    return be.takes(x.dtype) and bool(routes().comes_last(be, x, other))
+
+
 def row(a: Any) -> Any:
     """A sequence, or a weight for sequences, as an image of one row."""
     return a[:, :, None]
@@ -157,21 +169,30 @@ def depth(x_shape: Any, w_shape: Any, stride: Any, padding: Any, dilation: Any) 
     return out_size(x_shape[2], w_shape[2], stride[0], padding[0], dilation[0])
 
 
-def depth_taps(be: Any, x: Any, od: int, kd: int, stride: Any, padding: Any, dilation: Any) -> Any:
-    """(n, c, d, h, w) to (n * od, c * kd, h, w): every window's slices, as channels."""
+def depth_taps(be: Any, x: Any, od: int, kd: int, stride: Any, padding: Any, dilation: Any,
+               last: bool) -> Any:
+    """(n, c, d, h, w) to (n * od, c * kd, h, w): every window's slices, as channels.
+
+    last: they are channels_last.
+    """
     n, c, d, h, w = x.shape
-    shape = (n, od, c, kd, h, w)
+    shape = (n, od, h, w, c, kd) if last else (n, od, c, kd, h, w)
     out = be.xp.zeros(shape, x.dtype) if padding[0] else be.empty(shape, x.dtype)
+    taps = out.transpose(0, 1, 4, 5, 2, 3) if last else out
     for k in range(kd):
         mine, there = span(k * dilation[0] - padding[0], d, stride[0], od)
-        out[:, mine, :, k] = x[:, :, there].swapaxes(1, 2)
-    return out.reshape(n * od, c * kd, h, w)
+        taps[:, mine, :, k] = x[:, :, there].swapaxes(1, 2)
+    return as_images(out.reshape(n * od, h, w, c * kd)) if last else \
+        out.reshape(n * od, c * kd, h, w)
 
 
 def add_depth_taps(be: Any, taps: Any, x_shape: Any, stride: Any, padding: Any,
-                   dilation: Any) -> Any:
+                   dilation: Any, last: bool) -> Any:
     """depth_taps' transpose, from (n, od, c, kd, h, w)."""
-    out = be.xp.zeros(tuple(x_shape), wide(taps.dtype))
+    n, c, *size = x_shape
+    shape = (n, *size, c) if last else tuple(x_shape)
+    out = be.xp.zeros(shape, wide(taps.dtype))
+    out = as_images(out) if last else out
     for k in range(taps.shape[3]):
         mine, there = span(k * dilation[0] - padding[0], x_shape[2], stride[0], taps.shape[1])
         part = out[:, :, there]

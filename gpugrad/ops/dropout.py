@@ -26,6 +26,8 @@ class native_dropout:
         c = for_floats(x)
         if c is None or mask.dtype != bool or mask.shape != x.shape:
             return NotImplemented
+        if not x.flags.c_contiguous and (order := in_order(x)):
+            return turned(be, x, mask, scale, order)
         out = be.empty(x.shape, x.dtype)
         c.dropout(dense(x), np.ascontiguousarray(mask), out, scale)
         return out
@@ -33,9 +35,7 @@ class native_dropout:
         if not be.takes(x.dtype) or mask.dtype != bool or mask.shape != x.shape:
             return NotImplemented
         if order := in_order(x):
-            y = native_dropout.spec.impl[be.index](be, x.transpose(order), mask.transpose(order),
-                                                   scale=scale)
-            return y.transpose(np.argsort(order).tolist())
+            return turned(be, x, mask, scale, order)
         y = be.empty(x.shape, x.dtype)
         be.kernels.each("dropout", "native_dropout", x.dtype, x.size,
                         (be._dense(x), be._dense(mask), y), acc(scale, x.dtype),
@@ -44,6 +44,12 @@ class native_dropout:
     grad_mask = None
     def grad_x(o, g, mask, scale):
         return o.native_dropout(g, mask, scale=scale)
+
+
+def turned(be: Any, x: Any, mask: Any, scale: float, order: Any) -> Any:
+    """native_dropout of x, whose dims lie in memory in another order."""
+    y = be.raw.native_dropout(x.transpose(order), mask.transpose(order), scale=scale)
+    return y.transpose(np.argsort(order).tolist())
 
 
 @op("NativeDropoutBackward0", outputs=2, diff=1)

@@ -213,7 +213,7 @@ class addcmul:
     def forward(be, x, a, b, *, value=1):
         if x.dtype in HALF:
             return be.in_float32(addcmul, x, a, b, value=value)
-        return x + be.number[value, x.dtype] * a * b
+        return be.xp.add(x, be.xp.multiply(be.xp.multiply(be.number[value, x.dtype], a), b))
     def grad_x(o, g):
         return g
     def grad_a(o, g, b, value):
@@ -228,7 +228,7 @@ class addcdiv:
     def forward(be, x, a, b, *, value=1):
         if x.dtype in HALF:
             return be.in_float32(addcdiv, x, a, b, value=value)
-        return x + be.number[value, x.dtype] * (a / b)
+        return be.xp.add(x, be.xp.multiply(be.number[value, x.dtype], be.xp.divide(a, b)))
     def grad_x(o, g):
         return g
     def grad_a(o, g, b, value):
@@ -243,9 +243,11 @@ class lerp:
     def forward(be, x, end, weight):
         if x.dtype in HALF:
             return be.in_float32(lerp, x, end, weight)
-        step = end - x
-        return be.xp.where(be.xp.absolute(weight) < be.number[0.5, x.dtype], x + weight * step,
-                           end - step * (be.number[1, x.dtype] - weight))
+        xp, number = be.xp, be.number
+        step = xp.subtract(end, x)
+        return xp.where(xp.absolute(weight) < number[0.5, x.dtype],
+                        xp.add(x, xp.multiply(weight, step)),
+                        xp.subtract(end, xp.multiply(step, number[1, x.dtype] - weight)))
     def grad_x(o, g, weight):
         return o.mul(g, o.rsub(weight, number=1))
     def grad_end(o, g, weight):

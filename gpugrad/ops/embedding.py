@@ -1,8 +1,6 @@
 """Embedding: rows of a table by their indices, with a gradient that is a table too."""
 from __future__ import annotations
 
-import math
-
 import numpy as np
 
 from gpugrad.autograd.op import op
@@ -71,12 +69,15 @@ class embedding_dense_backward:
     def cuda(be, g, indices, *, num_weights, padding_idx=-1, scale_grad_by_freq=False):
         if not be.takes(g.dtype):
             return NotImplemented
-        if scale_grad_by_freq:
+        d, at = g.shape[-1], indices.reshape(-1)
+        scans = places.scans(at.size, num_weights, d)
+        if scale_grad_by_freq and not scans:
             g = g / be.raw.frequency(indices).astype(g.dtype)[..., None]
-        d = g.shape[-1]
-        out = be.xp.zeros((num_weights, d), g.dtype)
-        at, _ = places.row_places(be, [indices.reshape(-1)], (num_weights,))
-        places.add(be, out, g.reshape(math.prod(indices.shape), d), at, num_weights, d, padding_idx)
+        g = g.reshape(at.size, d)
+        if scans:
+            return places.scanned(be, g, at, num_weights, padding_idx, scale_grad_by_freq)
+        out = be.empty((num_weights, d), g.dtype)
+        places.add(be, out, g, at, num_weights, d, padding_idx, True)
         return out
     grad_indices = None
     def grad_g(o, gg, indices, padding_idx, scale_grad_by_freq):

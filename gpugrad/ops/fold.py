@@ -3,6 +3,7 @@ from __future__ import annotations
 
 from gpugrad.autograd.op import op
 from gpugrad.dtypes import HALF
+from gpugrad.layouts import as_images, is_last
 
 
 @op("Im2ColBackward0")
@@ -34,6 +35,8 @@ class pixel_shuffle:
         *lead, c, h, w = x.shape
         r, c = factor, c // factor ** 2
         y = be.xp.moveaxis(x.reshape(*lead, c, r, r, h, w), (-4, -3), (-3, -1))
+        if x.ndim == 4 and is_last(x):
+            return as_images(be.copy(be.xp.moveaxis(y, 1, -1)).reshape(*lead, h * r, w * r, c))
         return be.copy(y).reshape(*lead, c, h * r, w * r)
     def grad_x(o, g, factor):
         return o.pixel_unshuffle(g, factor=factor)
@@ -46,6 +49,9 @@ class pixel_unshuffle:
         *lead, c, h, w = x.shape
         r, h, w = factor, h // factor, w // factor
         y = be.xp.moveaxis(x.reshape(*lead, c, h, r, w, r), (-3, -1), (-4, -3))
+        if x.ndim == 4 and is_last(x):
+            return as_images(be.copy(be.xp.moveaxis(y, (1, 2, 3), (-3, -2, -1))).reshape(
+                *lead, h, w, c * r * r))
         return be.copy(y).reshape(*lead, c * r * r, h, w)
     def grad_x(o, g, factor):
         return o.pixel_shuffle(g, factor=factor)

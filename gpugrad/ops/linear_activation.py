@@ -70,6 +70,23 @@ class act_bias_backward:
         return gv, sums
 
 
+@op(outputs=3)
+class act_layer_backward:
+    """act_bias_backward's gv, gv.T @ x for x (n, k), and the sums: the bits of all the parts.
+
+    With the sums beside the product, where cuBLASLt has them, they needn't come with gv.
+    """
+    def forward(be, g, v, x, *, activation):
+        gv, sums = be.raw.act_bias_backward(g, v, activation=activation)
+        return gv, be.raw.mm(gv.T, x), sums
+    def cuda(be, g, v, x, *, activation):
+        if not be.epilogues.expects("BGRADB", x.dtype):
+            return NotImplemented
+        gv = behind(be.raw, g, v, activation)
+        product, sums = be.raw.product_and_sums(gv, x, order="F")
+        return gv, product.T, sums
+
+
 def behind(o: Any, g: Any, v: Any, activation: str) -> Any:
     """g times the slope of an activation at v."""
     if activation == "relu":
@@ -79,9 +96,13 @@ def behind(o: Any, g: Any, v: Any, activation: str) -> Any:
 
 def slopes(o: Any, g: Any, needs: Any, x: Any, w: Any, v: Any, activation: str) -> Any:
     """The gradients of a linear layer with an activation, for x, w and bias."""
+    gw = None
     if o is T or not needs[2]:                      # recorded: of parts that have gradients
         gv = behind(o, g, v, activation)
         sums = o.sum(gv, dim=(0,)) if needs[2] else None
+        gw = o.mm(o.t(gv), x) if needs[1] else None
+    elif needs[1]:
+        gv, gw, sums = o.act_layer_backward(g, v, x, activation=activation)
     else:
         gv, sums = o.act_bias_backward(g, v, activation=activation)
-    return [o.mm(gv, w) if needs[0] else None, o.mm(o.t(gv), x) if needs[1] else None, sums]
+    return [o.mm(gv, w) if needs[0] else None, gw, sums]

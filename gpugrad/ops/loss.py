@@ -223,12 +223,9 @@ class mse_loss:
     def cuda(be, x, y, *, reduction="mean"):
         if x.dtype != y.dtype or x.shape != y.shape or not be.takes(x.dtype):
             return NotImplemented
-        n, arrays = x.size, (be._dense(x), be._dense(y))
         if reduction == "none":
-            out = be.empty(x.shape, x.dtype)
-            be.kernels.each("loss", "squared_error", x.dtype, n, (*arrays, out),
-                            at_once=16 // x.itemsize)
-            return out
+            return be.map("loss", "squared_error", x, y)
+        n, arrays = x.size, (be._dense(x), be._dense(y))
         rows = -(-n // CHUNK)
         parts, out = be.empty((rows,), dtypes.wide(x.dtype)), be.empty((), x.dtype)
         be.kernels.rows("loss", "squared_error_parts", x.dtype, rows, CHUNK, (*arrays, parts),

@@ -111,6 +111,28 @@ class addmm:
     def grad_b(o, g, a, b_order, alpha):
         g = g if alpha == 1 else o.scale(g, number=alpha)
         return o.mm(o.t(a), g) if b_order == "C" else o.t(o.mm(o.t(g), a))
+    def together(o, g, needs, c_shape, a, b_order, beta, alpha):
+        if needs[0] and needs[2] and beta == alpha == 1 and c_shape == g.shape[1:]:
+            gb, gc = o.product_and_sums(g, a, order=b_order)
+            return gc, None, gb
+        return None
+
+
+@op(outputs=2)
+class product_and_sums:
+    """addmm's gradient for b, laid out in an order, and for c, the sums of g's columns.
+
+    For the raw level alone: there are no gradients of it.
+    """
+    def forward(be, g, a, *, order):
+        r = be.raw
+        product = r.mm(r.t(a), g) if order == "C" else r.t(r.mm(r.t(g), a))
+        return product, r.sum(g, dim=(0,))
+    def cuda(be, g, a, *, order):
+        if order == "C":
+            return be.epilogues("BGRADA", a.T, g)
+        found = be.epilogues("BGRADB", g.T, a)
+        return found if found is NotImplemented else (found[0].T, found[1])
 
 
 @op("BmmBackward0", fit=True)

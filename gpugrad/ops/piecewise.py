@@ -107,7 +107,8 @@ class leaky_relu_backward:
 class prelu_kernel:
     """x where x > 0, else weight * x."""
     def forward(be, x, weight):
-        return choose(be, be.xp.greater(x, be.number[0, x.dtype]), x, weight * x)
+        return choose(be, be.xp.greater(x, be.number[0, x.dtype]), x,
+                      be.xp.multiply(weight, x))
     def grad_x(o, g, x, weight):
         above = o.gt(x, 0)
         return o.add(o.keep_where(g, above), o.drop_where(o.mul(g, weight), above))

@@ -6,9 +6,14 @@ from typing import Any
 
 import numpy as np
 
+from gpugrad.backend.kernels import THREADS
+
 FILE = "indexing"
-PART = 32                               # as in indexing.cu
+PART, TILE = 32, 128                    # as in indexing.cu
 DIMS = 8                                # of struct Along
+ORDERED = 1 << 15                       # up to so many places have their order from row_order
+SCANNED = 1 << 16, 1 << 26              # most blocks of sum_rows, and indices that they look at
+BLOCKS = 1024                           # that write zeros, at most
 
 # Structs of indexing.cu.
 ALONG = np.dtype([("ndim", np.int64), ("dim", np.int64), ("n", np.int64), ("size", np.int64, DIMS),
@@ -103,16 +108,30 @@ def put(be: Any, x: Any, values: Any, places: Any, size: int, inner: int) -> Non
                     how[1], how[0], np.int64(inner))
 
 
-def add(be: Any, x: Any, g: Any, places: Any, size: int, inner: int, skip: int = -1) -> None:
+def add(be: Any, x: Any, g: Any, places: Any, size: int, inner: int, skip: int = -1,
+        fresh: bool = False) -> None:
     """Add rows of g (outer, m, inner) to those of x (outer, size, inner) at places (m,), in order.
 
-    A place of ``size`` or ``skip`` is left out.
+    A place of ``size`` or ``skip`` is left out. fresh: x has no elements yet, and places are an
+    index, which may count from the end.
     """
+    m, dtype, ordered = places.size, x.dtype, 0 < places.size <= ORDERED
+    if fresh and not (ordered and x.size):
+        x.fill(0)
+        places, _ = row_places(be, [places], (size,))
     if not g.size or not x.size:
         return
-    m, dtype = places.size, x.dtype
     columns, parts = g.size // m, -(-m // PART)
-    order = as_index(be, be.xp.argsort(places, kind="stable"))
+    if ordered:
+        found, order = be.empty((m,), np.int64), be.empty((m,), np.int64)
+        zeros = x.size if fresh else 0
+        blocks = max(-(-m // 32), min(zeros * x.itemsize >> 14, BLOCKS))
+        be.kernels.launch(FILE, "row_order", (blocks,), (THREADS,), (
+            as_index(be, places), found, order, x, np.int64(zeros), np.int64(m), np.int64(size)),
+            dtype)
+        places = found
+    else:
+        order = as_index(be, be.xp.argsort(places, kind="stable"))
     acc = np.float64 if dtype.itemsize == 8 else np.float32
     first, last = be.empty((parts, columns), acc), be.empty((parts, columns), acc)
     rows = np.array((m, size, inner, columns, skip), ROWS)
@@ -121,3 +140,20 @@ def add(be: Any, x: Any, g: Any, places: Any, size: int, inner: int, skip: int =
     if parts > 1:
         be.kernels.each(FILE, "add_runs", dtype, parts * columns, (places, order, x, first, last),
                         rows)
+
+
+def scans(m: int, size: int, inner: int) -> bool:
+    """Are sums of m rows by their index made by looking through it for each of ``size`` rows?"""
+    blocks = size * -(-inner // TILE)
+    return blocks <= SCANNED[0] and blocks * m <= SCANNED[1]
+
+
+def scanned(be: Any, g: Any, index: Any, size: int, skip: int, mean: bool) -> Any:
+    """(size, inner): sums or means of the rows of g (m, inner) whose index names a row; not of
+    ``skip``."""
+    m, inner = g.shape
+    x, warps = be.empty((size, inner), g.dtype), min(max(m // 64, 1), 32)
+    be.kernels.launch(FILE, "sum_rows", (size * -(-inner // TILE),), (32, warps), (
+        be._dense(g), as_index(be, index), x, *map(np.int64, (m, size, inner, skip)),
+        np.int32(mean)), g.dtype)
+    return x

@@ -200,10 +200,18 @@ class plane_scatter:
         if lie is not None and fits(x_shape):
             win = windows(tuple(x_shape[2:]), g.shape[2:], *lie)
             return pooled(be, "max_pool2d_backward", (g, at.astype(np.int32)), x_shape, win)
-        out = be.xp.zeros(tuple(x_shape), g.dtype)
-        at = places.as_index(be, in_planes(be, at, x_shape)).reshape(-1)
-        places.add(be, out, g, at, out.size, 1)
-        return out
+        shape = tuple(x_shape)
+        if last := is_last(at):
+            n, c, h, w = shape
+            shape = n, h, w, c
+            g, at = as_pixels(g), as_pixels(at) * c
+            at += be.xp.arange(0, n * h * w * c, h * w * c).reshape(n, 1, 1, 1)
+            at += be.xp.arange(c)
+        else:
+            at = in_planes(be, at, shape)
+        out = be.xp.zeros(shape, g.dtype)
+        places.add(be, out, g, places.as_index(be, at).reshape(-1), out.size, 1)
+        return as_images(out) if last else out
     grad_at = None
     def grad_g(o, gg, at):
         return o.plane_gather(gg, at)

@@ -10,6 +10,7 @@ from typing import Any
 
 from gpugrad.autograd.op import op
 from gpugrad.dtypes import HALF
+from gpugrad.layouts import is_last
 
 
 @op("MaxPool3DWithIndicesBackward0", outputs=2)
@@ -17,11 +18,14 @@ class max_pool3d_with_indices:
     """Window maxima, and where they are in each d x h x w volume (int64)."""
     def forward(be, x, *, kernel, stride, padding, dilation, ceil_mode):
         pool = partial(be.raw.max_pool2d_with_indices, ceil_mode=ceil_mode)
-        values, at = pool(slices(x), kernel=kernel[1:], stride=stride[1:], padding=padding[1:],
+        last = be.takes(x.dtype) and is_last(x)
+        n, c, d, h, w = x.shape
+        values, at = pool(x.swapaxes(1, 2).reshape(n * d, c, h, w) if last else slices(x),
+                          kernel=kernel[1:], stride=stride[1:], padding=padding[1:],
                           dilation=dilation[1:])
         return along_depth(be, x.shape, values, at, partial(
             pool, kernel=(kernel[0], 1), stride=(stride[0], 1), padding=(padding[0], 0),
-            dilation=(dilation[0], 1)))
+            dilation=(dilation[0], 1)), last)
     def grad_x(o, g, result1, x_shape):
         return scattered(o, g, result1, x_shape)
 
@@ -50,15 +54,23 @@ def columns(x: Any, c: int) -> Any:
     return x.reshape(n, c, cd // c, h * w)
 
 
-def along_depth(be: Any, shape: Any, values: Any, at: Any, pool: Any) -> Any:
-    """Maxima of planes, with places in them, pooled along the depth: (values, places)."""
-    n, c, _, h, w = shape
+def along_depth(be: Any, shape: Any, values: Any, at: Any, pool: Any, last: bool = False) -> Any:
+    """Maxima of planes, with places in them, pooled along the depth: (values, places).
+
+    last: the planes are (n * d, c, oh, ow), channels_last; else (n, c * d, oh, ow).
+    """
+    n, c, d, h, w = shape
     oh, ow = values.shape[2:]
-    best, rows = pool(columns(values, c))
+    if last:
+        values, at = (a.reshape(n, d, c, oh * ow).swapaxes(1, 2) for a in (values, at))
+    best, rows = pool(values if last else columns(values, c))
     od = best.shape[2]
-    places = be.raw.gather(at.reshape(n, c, shape[2] * oh * ow), rows.reshape(n, c, od * oh * ow),
-                           dim=2).reshape(best.shape)
-    places = places + rows // max(1, oh * ow) * (h * w)
+    at, where = at.reshape(n, c, d * oh * ow), rows.reshape(n, c, od * oh * ow)
+    places = be.raw.gather(at.swapaxes(1, 2), where.swapaxes(1, 2), dim=1).swapaxes(1, 2) \
+        if last else be.raw.gather(at, where, dim=2)
+    xp = be.xp
+    places = xp.add(places.reshape(best.shape),
+                    xp.multiply(xp.floor_divide(rows, max(1, oh * ow)), h * w))
     return best.reshape(n, c, od, oh, ow), places.reshape(n, c, od, oh, ow)
 
 

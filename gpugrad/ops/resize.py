@@ -41,11 +41,13 @@ class resample:
     def forward(be, x, *, lines):
         if x.dtype in HALF:
             return be.in_float32(resample, x, lines=lines)
+        if len(lines) == x.ndim - 2 and is_last(x):
+            return as_images(along_dims(be, as_pixels(x), lines, one_dim, 1))
         return along_dims(be, x, lines, one_dim)
     def cuda(be, x, *, lines):
         if not be.takes(x.dtype):
             return NotImplemented
-        if len(lines) == 2 and is_last(x):
+        if len(lines) == x.ndim - 2 and is_last(x):
             x = as_pixels(x)
             wide = x.astype(be.xp.float32) if x.dtype in HALF else x
             return as_images(along_dims(be, wide, lines, one_dim_by_kernel, 1)).astype(x.dtype,

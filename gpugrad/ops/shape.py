@@ -2,6 +2,8 @@
 from __future__ import annotations
 
 from gpugrad.autograd.op import composite, op
+from gpugrad.autograd.rules import tensors
+from gpugrad.layouts import as_images, as_pixels, in_pixels, is_last
 
 
 def inverse(dims):
@@ -183,7 +185,8 @@ class unbind:
     def grad_x(o, gs, x_shape, dim):
         some = next(g for g in gs if g is not None)
         part = x_shape[:dim] + x_shape[dim + 1:]
-        return o.stack(*[o.new_zeros(some, shape=part) if g is None else g for g in gs], dim=dim)
+        return o.stack(*[o.new_zeros(some, shape=part) if g is None else g for g in gs], dim=dim,
+                       **reusing(o))
 
 
 def parts_of(be, x, *, sizes, dim=0):
@@ -199,7 +202,7 @@ def joined(o, gs, x_shape, sizes, dim):
     front, back = x_shape[:dim], x_shape[dim + 1:]
     parts = [o.new_zeros(some, shape=(*front, n, *back)) if g is None else g
              for g, n in zip(gs, sizes)]
-    return o.cat(*parts, dim=dim)
+    return o.cat(*parts, dim=dim, **reusing(o))
 
 
 @op("SplitBackward0", outputs=None)
@@ -225,23 +228,35 @@ class unsafe_split:
 
 @op("StackBackward0")
 class stack:
-    """Tensors of one shape along a new dim."""
-    def forward(be, *xs, dim=0):
+    """Tensors of one shape along a new dim. reuse: as a view of them, if they lie like that."""
+    def forward(be, *xs, dim=0, reuse=False):
         shape = xs[0].shape
+        if 3 < xs[0].ndim > dim and all([is_last(x) for x in xs]):      # as PyTorch lays it out
+            return cat.spec.forward(be, *xs, dim=dim).reshape(
+                *shape[:dim], len(xs), *shape[dim:])
         out = be.empty((*shape[:dim], len(xs), *shape[dim:]), xs[0].dtype)
         return be.xp.stack(xs, dim, out)
+    def cuda(be, *xs, dim=0, reuse=False):
+        found = together(be, xs, dim) if reuse else None
+        return NotImplemented if found is None else found
     def grads(o, g, needs, dim):
         return [o.select(g, dim=dim, index=i) if need else None for i, need in enumerate(needs)]
 
 
 @op("CatBackward0")
 class cat:
-    """Tensors one after the other along a dim."""
-    def forward(be, *xs, dim=0):
+    """Tensors one after the other along a dim. reuse: as a view of them, if they lie like that."""
+    def forward(be, *xs, dim=0, reuse=False):
         shape = xs[0].shape
+        if xs[0].ndim > 3 and all([is_last(x) for x in xs]):
+            return as_images(cat.spec.forward(be, *map(as_pixels, xs),
+                                              dim=in_pixels(dim, len(shape))))
         size = sum([x.shape[dim] for x in xs])
         out = be.empty((*shape[:dim], size, *shape[dim + 1:]), xs[0].dtype)
         return be.xp.concatenate(xs, dim, out)
+    def cuda(be, *xs, dim=0, reuse=False):
+        found = together(be, xs, dim, False) if reuse else None
+        return NotImplemented if found is None else found
     def grads(o, g, needs, xs_shape, dim):
         out, at = [], 0
         for need, shape in zip(needs, xs_shape):
@@ -249,6 +264,36 @@ class cat:
             out.append(o.slice_(g, dim=dim, start=at, stop=at + n) if need else None)
             at += n
         return out
+
+
+def together(be, xs, dim, new=True):
+    """The stack of arrays, or without ``new`` what cat makes of them, as a view of the memory of
+    which they are all parts; None if they don't lie like that."""
+    a = xs[0]
+    if a.base is None or len(xs) < 2 or not a.size:
+        return None
+    at = be.address(a)
+    step, others = be.address(xs[1]) - at, [n for d, n in enumerate(a.shape) if new or d != dim]
+    for x in xs:
+        if x.base is not a.base or x.dtype != a.dtype or x.strides != a.strides or \
+                be.address(x) != at or others != [n for d, n in enumerate(x.shape)
+                                                  if new or d != dim]:
+            return None
+        at += step if new else x.shape[dim] * x.strides[dim]
+    if step <= 0:
+        return None
+    shape, steps = list(a.shape), list(a.strides)
+    if new:
+        shape.insert(dim, len(xs))
+        steps.insert(dim, step)
+    else:
+        shape[dim] = sum([x.shape[dim] for x in xs])
+    return be.xp.lib.stride_tricks.as_strided(a, shape, steps)
+
+
+def reusing(o):
+    """For stack and cat in a rule: of arrays a view will do; of Tensors nobody would know of it."""
+    return {} if o is tensors else {"reuse": True}
 
 
 @op("RepeatBackward0")

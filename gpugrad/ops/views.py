@@ -5,6 +5,7 @@ import numpy as np
 
 from gpugrad.autograd.op import op
 from gpugrad.backend.columns import strided
+from gpugrad.layouts import as_images, as_pixels, in_pixels, is_last
 from gpugrad.ops.shape import inverse
 
 # Strides -----------------------------------------------------------------------------------------
@@ -202,6 +203,9 @@ class roll:
     Without dims, as if x were flat.
     """
     def forward(be, x, *, shifts, dims):
+        if dims and is_last(x):
+            return as_images(roll.spec.forward(be, as_pixels(x), shifts=shifts, dims=tuple([
+                in_pixels(d, x.ndim) for d in dims])))
         out = be.xp.roll(x, shifts, dims) if dims else be.xp.roll(x, shifts[0])
         return be.xp.asarray(out, order="C")     # NumPy keeps x's order of memory
     def grad_x(o, g, shifts, dims):

@@ -46,8 +46,7 @@ def is_pure(call: Call) -> bool:
     f = call.f.func if type(call.f) is functools.partial else call.f
     spec = SPECS.get(call.name)
     return type(f).__name__ == "ufunc" or (spec is not None and f in spec.impl) or call.name in (
-        "reshape", "view") or f is operator.add or (
-        f in vars(fused).values() and f is not fused.batch_norm_statistics)
+        "reshape", "view") or f is operator.add or f in vars(fused).values()
 
 
 def operands(call: Call) -> tuple[Any, ...]:
@@ -169,7 +168,7 @@ class Rules:
         for n in self.read_by(call):
             insort(self.uses.setdefault(n, []), i)
 
-    def put(self, i: int, f: Any, args: tuple[Any, ...], out: Any, **kw: Any) -> None:
+    def put(self, i: int, f: Any, args: tuple[Any, ...], out: Any, /, **kw: Any) -> None:
         """One of fused.py's functions in the place of call i; the values of ``out`` are its own."""
         old = self.calls[i]
         first = self.a(args[0])
@@ -242,59 +241,27 @@ class Rules:
     # Batch norm ----------------------------------------------------------------------------------
 
     def batch_norm(self, i: int, call: Call) -> None:
-        """batch_norm, add, relu; in training moved_statistics, too."""
+        """batch_norm, add, relu. In training the running statistics are moved then."""
         if call.name != "batch_norm":
             return
         given: list[Any] = [*operands(call), None, None, None, None]
-        x, weight, bias, given_mean, given_var = given[:5]
+        x, weight, bias, *running = given[:5]
         y, mean, r = call.out
-        training, eps = call.kw.get("training", True), call.kw.get("eps", 1e-5)
         found = self.normalised(i, x, y)
-        if not training:
-            if found and not self.users(mean.number) and not self.users(r.number) and \
-                    self.steady(i, found[0], x, weight, bias, given_mean, given_var):
-                at, final, residual, gone = found
-                self.put(at, fused.batch_norm_relu, (x, residual, weight, bias, given_mean,
-                                                     given_var), final, eps=eps)
-                self.drop(i, *gone)
+        if not found:
             return
-        moved = self.moved(i, mean, r)
-        running: tuple[Ref, ...] = moved[0] if moved else ()
-        kw, others = moved[1:] if moved else ({}, [])
-        if found and self.steady(i, found[0], x, weight, bias):
-            at, final, residual, gone = found
-            relu = {}
+        at, final, residual, gone = found
+        moving = call.kw.get("out", ())
+        if not self.steady(i, at, x, weight, bias, *running) or \
+                not all([self.untouched(i, at, one) for one in moving]) or \
+                any([j <= at for n in (mean, r) for j in self.users(n.number)]):
+            return
+        if call.kw.get("training", True):
             self.normed[x.number, mean.number, r.number] = (at, final.number, bias,
                                                             residual is None)
-        elif moved and self.alike(x, y) and self.users(y.number)[:1] > [others[0]] and \
-                self.steady(i, others[0], x, weight, bias):
-            at, final, residual, gone = others[0], y, None, []
-            relu = {"relu": False}
-        else:
-            return
-        counter = self.counted(i) if moved else None
-        if counter is not None:
-            running = (*running, self.calls[counter].kw["out"])
-            self.drop(counter)
-        self.put(i, fused.batch_norm_statistics, (x, *running), (mean, r), eps=eps, **kw)
-        self.put(at, fused.batch_norm_relu, (x, residual, weight, bias, mean, r), final, **relu)
-        self.drop(*gone, *[j for j in others if j != at])
-
-    def counted(self, i: int) -> int | None:
-        """The call shortly before batch norm i that adds 1 to a counter of batches."""
-        for j in range(i - 1, max(i - 9, -1), -1):
-            call = self.calls[j]
-            if type(call) is not Call or "batch_norm" in call.name:
-                continue
-            out = call.kw.get("out")
-            if call.name != "add" or type(out) is not Ref or len(call.args) != 2 or \
-                    call.args[0] != out or type(call.args[1]) is Ref:
-                continue
-            a = self.a(out)
-            if a.dtype == np.int64 and not a.ndim and \
-                    call.args[1] is home(a).number[1, a.dtype] and self.untouched(j, i, out):
-                return j
-        return None
+        self.put(at, fused.batch_norm_relu, (x, residual, weight, bias, *running),
+                 (final, mean, r), **call.kw)
+        self.drop(i, *gone)
 
     def normalised(self, i: int, x: Ref, y: Ref) -> Any:
         """(the call of relu, what it makes, what is added before, the other calls that go) where
@@ -323,37 +290,6 @@ class Rules:
             return (at, z, residual, gone) if self.only(last.number, at) or (
                 last == y and gone and users == [at] and y.number not in self.wanted) else None
         return at, last, residual, [*gone, copy]
-
-    def moved(self, i: int, mean: Ref, r: Ref) -> Any:
-        """(the running statistics, the numbers of moved_statistics, its calls) if they are moved
-        by those of batch norm i, and by nothing else; or None."""
-        k = next((j for j in self.users(mean.number)
-                  if getattr(self.calls[j], "name", "") == "moved_statistics"), None)
-        if k is None or operands(self.calls[k])[2:] != (mean, r):
-            return None
-        call, calls = self.calls[k], [k]
-        running = operands(call)[:2]
-        for old, new in zip(running, call.out):
-            value = new
-            for _ in range(2):                   # the op that brings it into shape, and the copy
-                users = self.users(value.number)
-                if len(users) != 1 or value.number in self.wanted or type(old) is not Ref:
-                    return None
-                calls.append(users[0])
-                step = self.calls[users[0]]
-                if type(step) is not Call or step.name != "copy" or \
-                        operands(step) != (old, value):
-                    return None
-                if step.f is put:
-                    break
-                value = step.out
-            else:
-                return None
-        a, b = map(self.a, running)
-        good = a.dtype == b.dtype and a.shape == b.shape and a.flags.c_contiguous and \
-            b.flags.c_contiguous and home(a).takes(a.dtype) and all(
-                [self.untouched(i, max(calls), one, tuple(calls)) for one in running])
-        return (running, {k: call.kw[k] for k in ("share", "m")}, calls) if good else None
 
     def batch_norm_backward(self, i: int, call: Call) -> None:
         """threshold_backward, of a sum perhaps, and batch_norm_backward."""

@@ -1,7 +1,14 @@
 """A stand-in for a shared library: it takes the arguments as C would, and notes them."""
 from __future__ import annotations
 
+import ctypes
 from typing import Any
+
+from gpugrad.backend.bindings import Int
+
+
+def as_c(kind: Any) -> Any:
+    return ctypes.c_int if kind is Int else kind
 
 
 class Function:
@@ -15,7 +22,7 @@ class Function:
 
     def __call__(self, *args: Any) -> int:
         assert len(args) == len(self.argtypes)
-        self.library.seen[self.name] = [t(a).value if isinstance(a, int) else a
+        self.library.seen[self.name] = [as_c(t)(a).value if isinstance(a, int) else a
                                         for t, a in zip(self.argtypes, args)]
         self.library.called(self.name, args)
         return self.library.status

@@ -23,6 +23,7 @@ from gpugrad.autograd.rules import tensors as T
 from gpugrad.backend import cublas, cublaslt, precision
 from gpugrad.backend import cuda as cuda_backend
 from gpugrad.backend.cublaslt import EPILOGUES, RESULT
+from gpugrad.nn.modules.hooks import Hookable
 
 pytestmark = pytest.mark.gpu
 __all__ = ["note_launches"]             # a fixture
@@ -69,6 +70,84 @@ def test_a_bias_and_gelu_in_one_call(be: Any, epilogues: Any, dtype: str) -> Non
     assert epilogues.library.calls[2:] == ["GELU_AUX_BIAS"] * 2
     np.testing.assert_allclose(be.to_host(v).astype(float), want, UNTIL[dtype], UNTIL[dtype])
     np.testing.assert_allclose(be.to_host(y).astype(float), gelu(want), UNTIL[dtype], UNTIL[dtype])
+
+
+@pytest.mark.parametrize("dtype", UNTIL)
+def test_sums_beside_the_product(be: Any, epilogues: Any, dtype: str) -> None:
+    """The gradients of a weight and of a bias: sums of one factor's rows or the other's columns."""
+    (x, g, _), (hx, hg, _) = operands(be, dtype, 7, 5, 8)
+    g, hg = g.T[:5], hg.T[:5]                               # (5, 8); x (7, 5): its first rows
+    x, hx = be.xp.ascontiguousarray(x.T), hx.T              # (5, 7)
+    for order, name in (("C", "BGRADA"), ("F", "BGRADB")):
+        epilogues.library.calls.clear()
+        product, sums = be.raw.product_and_sums(g, x, order=order)
+        assert epilogues.library.calls == [name] * 2        # one of them to try it
+        assert product.flags.c_contiguous is (order == "C")
+        for got, want in ((product, hx.T @ hg), (sums, hg.sum(0))):
+            assert got.dtype == x.dtype
+            np.testing.assert_allclose(be.to_host(got).astype(float), want, UNTIL[dtype],
+                                       UNTIL[dtype])
+
+
+def test_backward_of_a_layer_is_two_products(be: Any, epilogues: Any,
+                                             monkeypatch: pytest.MonkeyPatch) -> None:
+    layer, calls = nn.Linear(8, 4).to("cuda"), epilogues.library.calls
+    x = torch.randn(6, 8, device="cuda")
+
+    def gradients(**kw: Any) -> list[Any]:
+        layer.zero_grad()
+        y = layer(x) if not kw else torch.addmm(layer.bias, x, layer.weight.t(), **kw)
+        calls.clear()
+        (y * torch.arange(24.0, device="cuda").reshape(6, 4)).sum().backward()
+        return [None if p.grad is None else p.grad.cpu().numpy() for p in layer.parameters()]
+
+    g = np.arange(24.0).reshape(6, 4)
+    want = g.T @ x.cpu().numpy(), g.sum(0)
+    gradients()
+    for name in ("BGRADB", ""):
+        for got, right in zip(gradients(), want, strict=True):
+            np.testing.assert_allclose(got, right, 1e-5, 1e-4)
+        assert calls == [name] * bool(name)
+        monkeypatch.setattr(cublaslt, "settings", SimpleNamespace(      # sums of rounded numbers?
+            tf32=True, half_reduction=True, bfloat16_reduction=True))
+    monkeypatch.undo()
+    assert gradients(alpha=2)[1].tolist() == want[1].tolist() and not calls
+    layer.weight.requires_grad_(False)
+    assert gradients()[1].tolist() == want[1].tolist() and not calls
+    layer.requires_grad_(True)
+    layer.bias.requires_grad_(False)
+    assert gradients()[1] is None and not calls
+    w = torch.randn(8, 4, device="cuda", requires_grad=True)        # lies the other way
+    b = torch.randn(4, device="cuda", requires_grad=True)
+    for _ in range(2):
+        w.grad = b.grad = None
+        calls.clear()
+        torch.addmm(b, x, w).backward(torch.from_numpy(g.astype("f4")).cuda())
+    assert calls[-1] == "BGRADA"
+    np.testing.assert_allclose(w.grad.cpu().numpy(), want[0].T, 1e-5, 1e-4)
+    assert b.grad.tolist() == want[1].tolist()
+
+
+def test_training_steps_in_a_graph_have_the_bits_of_eager_ones(epilogues: Any) -> None:
+    found = []
+    for graph in (False, True):
+        torch.manual_seed(1)
+        net = nn.Sequential(nn.Linear(8, 8), nn.Tanh(), nn.Linear(8, 4)).to("cuda")
+        opt = torch.optim.SGD(net.parameters(), lr=0.1)
+
+        def step(x: Any, net: Any = net, opt: Any = opt) -> Any:
+            opt.zero_grad()
+            loss = net(x).square().mean()
+            loss.backward()
+            opt.step()
+            return loss
+
+        step = torch.graph_step(step) if graph else step
+        inputs = [torch.randn(6, 8, device="cuda") for _ in range(6)]
+        epilogues.library.calls.clear()
+        found.append([step(x).item() for x in inputs] + [p.tolist() for p in net.parameters()])
+        assert epilogues.library.calls.count("BGRADB") >= 4
+    assert found[0] == found[1] and step.replays
 
 
 def test_every_layout_of_the_operands(be: Any, epilogues: Any) -> None:
@@ -167,7 +246,9 @@ def broken(epilogues: Any, monkeypatch: pytest.MonkeyPatch, how: str) -> None:
             raise AssertionError("nothing to run")
         status = matmul(arrays, *args)
         out = arrays[2]
-        if how == "bias along the other dim":
+        if how == "sums of the other":
+            arrays[3][...] = 0
+        elif how == "bias along the other dim":
             out -= arrays[3]
             out += 1
         elif how == "NaN is 0":
@@ -199,6 +280,23 @@ def test_a_library_that_is_not_right_is_left_with_one_warning(
         be.raw.addmm(b, x, w.T)
         be.raw.addmm(b, x[:3], w.T)
     assert epilogues.right == {("BIAS", cublas.R_32F): False}
+
+
+@pytest.mark.parametrize("how", ["sums of the other", "algorithm"])
+def test_sums_that_are_not_right_or_not_there(be: Any, epilogues: Any, how: str,
+                                              monkeypatch: pytest.MonkeyPatch) -> None:
+    """What no version promises is missed in silence; what is wrong is said once."""
+    broken(epilogues, monkeypatch, how)
+    (x, g, _), (hx, hg, _) = operands(be, "float32", 5, 8, 5)
+    with warnings.catch_warnings(record=True) as record:
+        warnings.simplefilter("always")
+        for _ in range(2):
+            product, sums = be.raw.product_and_sums(g, x, order="F")
+            np.testing.assert_allclose(be.to_host(product), hx.T @ hg, rtol=1e-5)
+            np.testing.assert_allclose(be.to_host(sums), hg.sum(0), rtol=1e-5)
+    assert [("BGRADB" in str(w.message) and "differ" in str(w.message)) for w in record] == \
+        [True] * (how != "algorithm")
+    assert epilogues.right == {("BGRADB", cublas.R_32F): False}
 
 
 def test_one_that_fails_later_is_left_too(be: Any, epilogues: Any,
@@ -375,6 +473,7 @@ def test_layers_of_a_transformer(activation: Any, monkeypatch: pytest.MonkeyPatc
     on_device = copy.deepcopy(layer).to("cuda")
     on_device.zero_grad()
     called: list[str] = []
+    monkeypatch.setattr(Hookable, "_hooked", False)     # of hooks on all modules in other tests
     for name in ("linear_relu", "linear_gelu"):
         real = getattr(T, name)
         monkeypatch.setattr(T, name,

@@ -318,8 +318,8 @@ def test_tiles_and_structs_are_those_of_the_kernels() -> None:
     struct = re.search(r"struct Attention \{\s*int ([\w, ]+);\s*long long ([\w, ]+);\s*Strides "
                        r"([\w, ]+);", text)
     assert struct is not None
-    assert ", ".join(struct.groups()).split(", ") == list(ak.MMA_STRUCT.names or ())
-    assert ak.MMA_STRUCT.itemsize == 8 * 4 + 4 * 8 + 7 * 24
+    assert ", ".join(struct.groups()).split(", ") == list(ak.STRUCT.names or ())
+    assert ak.STRUCT.itemsize == 8 * 4 + 4 * 8 + 7 * 24
     for name, tiles, bands, warps in (
             ("Forward", ak.MMA_FORWARD, {128: 2, 256: 2, 512: 1}, {}),
             ("Backward", ak.MMA_BACKWARD, {128: 2, 256: 1, 512: 1}, {512: 2})):

@@ -5,14 +5,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from against_portable import DTYPES, array, note_launches, order
+from against_portable import DTYPES, UNTIL, array, note_launches, order
 
 from gpugrad import backend, dtypes
 from gpugrad.ops import fused, load
 
 assert note_launches and order                   # fixtures
 pytestmark = pytest.mark.gpu
-load()
+SPECS = load()
 
 # (n, c, ...): 32 channels to a block and one; several parts of either; tiles that are not full
 IMAGES = [(4, 3, 5), (3, 33, 2), (2, 2, 6, 8), (1, 1, 4500), (1100, 2), (2, 3, 33)]
@@ -62,20 +62,24 @@ def check_batch_norm(made: Made, shape: Any, last: bool = False) -> None:
     own = made(c), made(c)                       # running statistics in the dtype of x
     for weight, bias in ((w, b), (None, None), (w, None), (None, b)):
         y, mean, r = raw.batch_norm(x, weight, bias, training=True, eps=0.1)
-        for old in (running, own):
-            moved = raw.moved_statistics(*old, mean, r, share=0.3, m=5, eps=0.1)
-            into = old[0].copy(), old[1].copy(), be.xp.full((), 8, np.int64)
-            same(be, (*fused.batch_norm_statistics(be, x, *into, eps=0.1, share=0.3, m=5), *into),
-                 (mean, r, *moved, be.xp.full((), 9, np.int64)))
-        same(be, [fused.batch_norm_relu(be, x, None, weight, bias, mean, r, relu=False)], [y])
         total = be.xp.add(y, more)
+        for old in (running, own):
+            into, other = ([*map(be.xp.copy, old), be.xp.full((), 8, np.int64)] for _ in range(2))
+            kw = {"eps": 0.1, "share": 0.3}
+            same(be, raw.batch_norm(x, weight, bias, training=True, out=tuple(into), **kw),
+                 (y, mean, r))
+            same(be, fused.batch_norm_relu(be, x, more, weight, bias, out=other, **kw),
+                 (raw.relu(total), mean, r))
+            same(be, other, into)
+            check_moved(made, old, into, mean, r, x.size // c)
         for residual, v in ((None, y), (more, total)):
             out = raw.relu(v)
-            same(be, [fused.batch_norm_relu(be, x, residual, weight, bias, mean, r)], [out])
-            given = raw.batch_norm(x, weight, bias, *running, training=False, eps=0.1)[0]
+            same(be, fused.batch_norm_relu(be, x, residual, weight, bias, eps=0.1), (out, mean, r))
+            kw = {"training": False, "eps": 0.1}
+            given, *used = raw.batch_norm(x, weight, bias, *running, **kw)
             given = raw.relu(given if residual is None else be.xp.add(given, residual))
-            same(be, [fused.batch_norm_relu(be, x, residual, weight, bias, *running, eps=0.1)],
-                 [given])
+            same(be, fused.batch_norm_relu(be, x, residual, weight, bias, *running, **kw),
+                 (given, *used))
             for training in (True, False):
                 for other in (None, more):
                     t = raw.threshold_backward(g if other is None else be.xp.add(g, other), out)
@@ -85,7 +89,17 @@ def check_batch_norm(made: Made, shape: Any, last: bool = False) -> None:
                     if other is None and residual is None:
                         same(be, fused.batch_norm_relu_backward(
                             be, g, x, weight, bias, mean, r, training=training), slopes)
-    same(be, fused.batch_norm_statistics(be, x, eps=0.1), (mean, r))
+
+
+def check_moved(made: Made, old: Any, new: Any, mean: Any, r: Any, m: int) -> None:
+    """Are running statistics moved as the portable text moves them, and is a batch counted?"""
+    be = made.be
+    assert be.to_host(new[2]) == 9
+    given = [be.to_host(a).astype(np.float64) for a in (*old, mean, r)]
+    want = SPECS["moved_statistics"].forward(backend.cpu, *given, share=0.3, m=m, eps=0.1)
+    for a, b in zip(new, want):
+        np.testing.assert_allclose(be.to_host(a).astype(np.float64), b, rtol=UNTIL[made.dtype],
+                                   atol=UNTIL[made.dtype])
 
 
 @pytest.mark.parametrize("shape", IMAGES, ids=str)

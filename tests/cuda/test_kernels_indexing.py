@@ -211,12 +211,29 @@ def test_reads_outside_are_nan_and_writes_are_left_out() -> None:
 
 # Embedding ---------------------------------------------------------------------------------------
 
+WAYS = {"scanned": ["sum_rows"], "ordered": ["row_order", "add_rows", "add_runs"],
+        "sorted": ["flat_index", "add_rows", "add_runs"]}
+
+
+def choose(way: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """How the sums of rows by their index are made, whatever their number."""
+    if way != "scanned":
+        monkeypatch.setattr(places, "SCANNED", (-1, -1))
+    monkeypatch.setattr(places, "ORDERED", 0 if way == "sorted" else 1 << 15)
+
+
+@pytest.fixture(params=WAYS)
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    choose(request.param, monkeypatch)
+    return str(request.param)
+
+
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("kw", [{}, {"padding_idx": 1}, {"padding_idx": -1},
                                 {"scale_grad_by_freq": True},
                                 {"scale_grad_by_freq": True, "padding_idx": 0}], ids=str)
 @pytest.mark.parametrize("shape", [(3, 50), (7,), (), (0, 2)], ids=str)
-def test_embedding(kw: Any, shape: Any, dtype: Any) -> None:
+def test_embedding(kw: Any, shape: Any, dtype: Any, way: str) -> None:
     both(lambda w, i: F.embedding(i, w, **kw), real(5, 6), index(5, *shape), dtype=dtype)
 
 
@@ -232,6 +249,49 @@ def test_embedding_gradient(device: str) -> None:
     assert g.tolist() == [[0, 0], [3, 3], [0, 0], [2, 2]]
     g, = torch.autograd.grad(F.embedding(i, w, scale_grad_by_freq=True).sum(), w)
     np.testing.assert_allclose(host(g), [[1, 1], [1, 1], [0, 0], [1, 1]], rtol=1e-12)
+
+
+@pytest.mark.parametrize(("n", "d", "m"), [(3, 130, 40), (2, 3, 2300), (90, 1, 33), (1, 129, 65),
+                                           (40, 2, 1000), (3, 2, 32)])
+def test_rows_of_one_index_are_added(n: int, d: int, m: int, way: str, launched: list[str]) -> None:
+    """Also one from the end, one that is outside, and one that nobody needs: by few kernels."""
+    at = np.random.default_rng(0).integers(-1, n, m)
+    at[m // 2] = n
+    g = np.random.default_rng(1).standard_normal((m, d))
+    want, times = np.zeros((n + 1, d)), np.zeros(n + 1)
+    np.add.at(want, np.where(at < 0, at + n, at), g)
+    np.add.at(times, np.where(at < 0, at + n, at), 1)
+    want[0] = 0
+    got = [T.embedding_dense_backward(torch.from_numpy(g).cuda(), torch.from_numpy(at).cuda(),
+                                      num_weights=n, padding_idx=0, scale_grad_by_freq=False)]
+    assert launched == [k for k in WAYS[way] if k != "add_runs" or m > places.PART]
+    np.testing.assert_allclose(host(got[0]), want[:n], rtol=1e-12, atol=1e-12)
+    at = np.where(at < 0, at + n, at)
+    got = T.embedding_dense_backward(torch.from_numpy(g).cuda(), torch.from_numpy(at).cuda(),
+                                     num_weights=n, padding_idx=0, scale_grad_by_freq=True)
+    np.testing.assert_allclose(host(got), (want / np.maximum(times, 1)[:, None])[:n], rtol=1e-12,
+                               atol=1e-12)
+
+
+def test_which_way_sums_of_rows_are_made() -> None:
+    assert places.scans(0, 5, 3) and places.scans(1024, 1024, 768)
+    assert places.scans(16384, 65, 384) and places.scans(8192, 2, 768)
+    assert not places.scans(8192, 50257, 768) and not places.scans(16, 1 << 20, 8)
+
+
+@pytest.mark.parametrize("size", [5, 64, 70])
+def test_a_place_for_zeros_that_is_not_aligned(size: int) -> None:
+    """row_order writes zeros 16 bytes at a time, where it can."""
+    be = backend.get("cuda")
+    for first in (0, 1):
+        x = be.xp.full((size + 2,), 7, np.float32)
+        part = x[first:first + size]
+        places.add(be, part, be.xp.ones((3,), np.float32), be.xp.full((3,), -2, np.int64), size, 1,
+                   fresh=True)
+        want = np.full(size + 2, 7.0)
+        want[first:first + size] = 0
+        want[first + size - 2] = 3
+        assert be.to_host(x).tolist() == want.tolist()
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
@@ -290,7 +350,9 @@ def test_without_kernels_the_text_runs(monkeypatch: pytest.MonkeyPatch,
 def test_arrays_of_more_than_two_billion_elements(monkeypatch: pytest.MonkeyPatch) -> None:
     """What they run, on small ones: the kernels with 64-bit indices."""
     monkeypatch.setattr(kernels, "NARROW", 0)
-    both(lambda w, i: F.embedding(i, w, padding_idx=1), real(5, 3), index(5, 70))
+    for way in WAYS:
+        choose(way, monkeypatch)
+        both(lambda w, i: F.embedding(i, w, padding_idx=1), real(5, 3), index(5, 70))
     both(lambda x, i: x[:, i, i], real(3, 4, 4), index(4, 9))
     both(lambda x, i, s: x.scatter_add(1, i, s), real(3, 5), index(5, 3, 40), real(3, 40))
     both(lambda x, i: x.gather(0, i), real(4, 3), index(4, 7, 3))
@@ -299,7 +361,7 @@ def test_arrays_of_more_than_two_billion_elements(monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.mark.parametrize("order", ["forward", "reversed", "5"])
-def test_every_order_of_threads(order: str) -> None:
+def test_every_order_of_threads(order: str, way: str) -> None:
     if not torch.cuda.sim.is_simulated():
         pytest.skip("the simulated device has orders")
     from gpugrad.cudasim.kernel import settings
@@ -310,7 +372,7 @@ def test_every_order_of_threads(order: str) -> None:
 
 def test_the_structs_are_as_the_kernels_have_them() -> None:
     text = kernels.source("indexing")
-    assert f"#define PART {places.PART}\n" in text
+    assert f"#define PART {places.PART}\n" in text and f"#define TILE {places.TILE}\n" in text
     assert f"size[{places.DIMS}], stride[{places.DIMS}];" in text
     assert places.along((2, 3, 5, 4), (2, 3, 9, 4), 2)["ndim"] == 3
     assert places.along((2, 3, 5, 4), (2, 6, 9, 4), 2)["ndim"] == 4

@@ -111,12 +111,6 @@ def test_what_is_not_a_number_stays_in_its_row(rng: Any, bad: float) -> None:
         assert np.isnan(y[1, 1, 5])
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-def test_moved_statistics(rng: Any, dtype: str) -> None:
-    agree("moved_statistics", real(rng, 5), positive(rng, 5), real(rng, 5), positive(rng, 5),
-          dtype=dtype, share=0.1, m=7, eps=1e-5)
-
-
 def test_every_order_of_threads(rng: Any, order: Any) -> None:
     for shape in ((3, 40), (70, 3), (1, 2, 2100)):
         n, c = shape[:2]
@@ -151,20 +145,59 @@ def test_parameters_of_another_dtype_than_the_input(rng: Any) -> None:
             np.testing.assert_allclose(a, b, rtol=2e-2, atol=2e-2)
 
 
-def test_running_statistics_move_on_the_device(rng: Any) -> None:
+@pytest.mark.parametrize("kind, shape", [("1d", (4, 3)), ("1d", (4, 3, 5)), ("2d", (4, 3, 2, 2)),
+                                         ("3d", (2, 3, 2, 2, 2)), ("sync", (2, 3, 4))])
+@pytest.mark.parametrize("kw", [{"momentum": 0.3}, {"momentum": None}, {"affine": False},
+                                {"track_running_stats": False}], ids=lambda kw: next(iter(kw)))
+def test_a_layer_in_training_is_two_launches(kind: str, shape: Any, kw: Any) -> None:
+    make = torch.nn.SyncBatchNorm if kind == "sync" else getattr(torch.nn, "BatchNorm" + kind)
+
     def run_on(device: str) -> list[Any]:
-        norm = torch.nn.BatchNorm2d(3, momentum=0.3).to(device)
+        norm = make(3, **kw).to(device)
+        launched.clear()
         for i in range(3):
-            norm(torch.tensor(real(np.random.default_rng(i), 4, 3, 2, 2), dtype=torch.float32,
+            norm(torch.tensor(real(np.random.default_rng(i), *shape), dtype=torch.float32,
                               device=device))
+        assert launched == ["channel_moments", "batch_norm"] * 3 * (device == "cuda")
+        before = [b._version for b in norm.buffers()]
+        assert len(set(before)) == len(before[:1])
+        norm(torch.zeros(shape, device=device))
+        assert [b._version for b in norm.buffers()] == [v + 1 for v in before]
         norm.eval()
-        y = norm(torch.ones(2, 3, 2, 2, device=device))
-        return [t.detach().cpu().numpy() for t in (norm.running_mean, norm.running_var, y)]
-    launched.clear()
-    got = run_on("cuda")
-    assert "moved_statistics" in launched
-    for a, b in zip(got, run_on("cpu")):
+        y = norm(torch.arange(24.0, device=device).reshape(2, 3, 4, *[1] * (len(shape) - 3))
+                 if len(shape) > 2 else torch.ones(2, 3, device=device))
+        return [t.detach().cpu().numpy() for t in (*norm.buffers(), y)]
+    for a, b in zip(run_on("cuda"), run_on("cpu")):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype, held", [("float16", "float16"), ("float16", "float32"),
+                                         ("float16", "float64"), ("float32", "strided")])
+def test_running_statistics_of_any_kind_move(dtype: str, held: str) -> None:
+    kind = getattr(torch, "float32" if held == "strided" else held)
+
+    def run_on(device: str) -> list[Any]:
+        step = 2 if held == "strided" else 1
+        running = [torch.ones(3 * step, dtype=kind, device=device)[::step] for _ in range(2)]
+        x = torch.arange(24.0, device=device).reshape(4, 3, 2).to(getattr(torch, dtype))
+        launched.clear()
+        F.batch_norm(x, *running, training=True, momentum=0.25)
+        own = held in ("float16", "float32")
+        assert launched.count("batch_norm") == (device == "cuda")
+        assert not own or device == "cpu" or len(launched) == 2
+        return [t.double().cpu().numpy() for t in running]
+    for a, b in zip(run_on("cuda"), run_on("cpu")):
+        np.testing.assert_allclose(a, b, rtol=2e-3)
+
+
+def test_statistics_that_must_not_be_written() -> None:
+    x, row = torch.ones(2, 3, 2, device="cuda"), torch.ones(1, device="cuda")
+    with pytest.raises(RuntimeError, match="more than one element"):
+        F.batch_norm(x, row.expand(3), torch.ones(3, device="cuda"), training=True)
+    norm = torch.nn.BatchNorm1d(3).to("cuda")
+    norm.num_batches_tracked = norm.num_batches_tracked.cpu()
+    norm(x)
+    assert norm.num_batches_tracked.item() == 1 and norm.running_mean.mean().item() != 0
 
 
 def test_empty_arrays_launch_nothing() -> None:

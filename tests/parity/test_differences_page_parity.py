@@ -117,6 +117,11 @@ LINES: dict[str, list[str] | str] = {
     "integers and bools in products, convolutions, `unfold`": ["b @ c.t()"],
     "`channels_last` on the CPU": [
         "t.nn.functional.max_pool2d(F.to(memory_format=t.channels_last), 2)"],
+    "`channels_last` in group norm, `max_unpool2d`, `lp_pool2d`; in circular padding, "
+    "`masked_fill`, the gradient of bicubic resizing": [
+        f"t.nn.functional.{call}" for call in (
+            "group_norm(F.to(memory_format=t.channels_last), 1)",
+            "pad(F.to(memory_format=t.channels_last), (1, 1, 1, 1), mode='circular')")],
     "strides of copies made from a transposed tensor (`x.t()[i]`, `index_fill`, `*_scatter`, "
     "`pad`, `tril`), and of operations on operands in several orders": [
         "A.permute(2, 1, 0)[k]", "x.t().index_fill(0, k, 1)", "x.t() + t.ones(4, 3)"],

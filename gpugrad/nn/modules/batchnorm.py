@@ -77,9 +77,16 @@ class _BatchNorm(_NormBase):
         self._check_input_dim(input)
         share = 0.0 if self.momentum is None else self.momentum
         if self.training and self.track_running_stats and self.num_batches_tracked is not None:
-            self.num_batches_tracked.add_(1)
+            batches = self.num_batches_tracked
+            if self.momentum is not None and batches._be.index and batches._a.dtype == "int64" \
+                    and self.running_mean is not None:      # a kernel may do all
+                out = F._moving_batch_norm(input, self.running_mean, self.running_var, self.weight,
+                                           self.bias, share, self.eps, batches)
+                if out is not None:
+                    return out
+            batches.add_(1)
             if self.momentum is None:      # the plain average of all batches
-                share = 1.0 / float(self.num_batches_tracked)
+                share = 1.0 / float(batches)
         by_batch = self.training or (self.running_mean is None and self.running_var is None)
         tracked = not self.training or self.track_running_stats
         return F.batch_norm(input, self.running_mean if tracked else None,
