@@ -251,7 +251,7 @@ def moments(be: Any, images: Any, dtype: Any) -> tuple[Any, Any]:
     xp = be.xp
     n, c, size = images.shape
     m = be.number[n * size, dtype]
-    mean, var = xp.zeros((2, c), dtype)
+    mean, var = xp.zeros(c, dtype), xp.zeros(c, dtype)
 
     # einsum adds up rows in order, without the buffers of a sum over dims that lie apart
     def sums(part: slice) -> Any:
