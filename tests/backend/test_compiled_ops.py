@@ -32,7 +32,8 @@ from op_db import RECORDS, Case
 SPECS, CPU = load(), backend.cpu
 assert all(m.record for m in (op_db_activation, op_db_functional, op_db_loss, op_db_network))
 HELPED = sorted(name for name, spec in SPECS.items()
-                if name in RECORDS and spec.impl[0] is not spec.forward)
+                if name in RECORDS and spec.impl[0] is not spec.forward
+                and not name.startswith("lstm"))    # its samples are narrow: test_compiled_norms.py
 
 pytestmark = pytest.mark.skipif(compiled.library() is None, reason=compiled.why_not[0])
 
