@@ -23,11 +23,11 @@ class Library:
     """One column's library, and the numbers that all of them compute with."""
 
     def __init__(self, column: str) -> None:
+        self.column, self.name = column, "torch" if column == "torch" else "gpugrad"
+        self.torch = importlib.import_module(self.name)     # before NumPy: docs/cpu.md says why
         import numpy as np
 
-        self.column, self.np = column, np
-        self.name = "torch" if column == "torch" else "gpugrad"
-        self.torch = importlib.import_module(self.name)
+        self.np = np
         self.restart()
 
     def restart(self) -> None:
