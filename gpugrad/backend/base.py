@@ -245,16 +245,22 @@ class Backend:
             out[...] = r
             return out
         if a.ndim == b.ndim == 2:
-            if out is None:
-                if SHARED < a.size * b.shape[1]:
-                    out = self.product(a, b)
-                return a.dot(b) if out is None else out         # np.dot asks Python first
-            return np.dot(a, b, out)
+            if SHARED < a.size * b.shape[1]:
+                found = self.product(a, b, out)
+                if found is not None:
+                    return found
+            return a.dot(b) if out is None else np.dot(a, b, out)       # np.dot asks Python first
+        if SHARED < a.size * b.shape[-1]:
+            return self.products(a, b, out)
         return np.matmul(a, b, out) if out is not None else np.matmul(a, b)
 
-    def product(self, a: Any, b: Any) -> Any:
-        """a @ b of two matrices by the compiled helper, or None."""
+    def product(self, a: Any, b: Any, out: Any) -> Any:
+        """a @ b of two large matrices in a better way than np.dot's, or None."""
         return None
+
+    def products(self, a: Any, b: Any, out: Any) -> Any:
+        """a @ b of large arrays with batch dims."""
+        return np.matmul(a, b, out=out)
 
     def in_float32(self, op: Any, *arrays: Any, **constants: Any) -> Any:
         """An op's forward of arrays of 16 bits, computed in float32 and rounded once.

@@ -51,17 +51,26 @@ class CPUBackend(Backend):
 
         return each(name, *arrays, numbers=numbers)
 
-    def product(self, a: Any, b: Any) -> Any:
+    def product(self, a: Any, b: Any, out: Any) -> Any:
+        from gpugrad.backend import threads
         from gpugrad.backend.compiled import FLOAT, for_floats
 
+        size = a.size * b.shape[1]
         if a.shape[1] != b.shape[0] or min(len(a), len(b), b.shape[1]) < 8:
             return None
-        c = for_floats(a, b)
-        if c is None or ((c.alone or QUIET) and a.size * b.shape[1] >= LARGE):
-            return None
+        c = for_floats(a, b) if out is None else None
+        if c is None or ((c.alone or QUIET) and size >= LARGE):
+            return threads.alone(np.dot, a, b, out) if QUIET and size < self.worth_sharing else None
         out = np.empty((len(a), b.shape[1]), FLOAT)
         c.product(a, b, out)
         return out
+
+    def products(self, a: Any, b: Any, out: Any) -> Any:
+        from gpugrad.backend import threads
+
+        if QUIET and a.size * b.shape[-1] < self.worth_sharing:
+            return threads.alone(np.matmul, a, b, out)
+        return np.matmul(a, b, out=out)
 
     def total(self, x: Any, dim: Any) -> Any:
         from gpugrad.backend.compiled import total

@@ -60,6 +60,19 @@ def set(n: int) -> bool:
     return any(found["user_api"] == "blas" for found in threadpoolctl.threadpool_info())
 
 
+def alone(multiply: Callable[..., Any], a: Any, b: Any, out: Any) -> Any:
+    """A product by one of BLAS's threads: to wake others takes longer, at times milliseconds."""
+    known = blas()
+    n = 1 if known is None else known[0]()
+    if n == 1:
+        return multiply(a, b, out=out)
+    known[1](1)  # type: ignore[index]
+    try:
+        return multiply(a, b, out=out)
+    finally:
+        known[1](n)  # type: ignore[index]
+
+
 # Sharing work ------------------------------------------------------------------------------------
 
 _pools: dict[int, Any] = {}             # by how many threads

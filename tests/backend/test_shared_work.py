@@ -207,3 +207,29 @@ print(QUIET, os.environ.get("OPENBLAS_THREAD_TIMEOUT"))"""
     found = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True,
                            text=True, check=True).stdout.split()
     assert found == [str(quiet), said or ("None" if before else "20")]
+
+
+@pytest.mark.parametrize("shape", [(300, 200, 100), (4, 60, 50, 40)])
+@pytest.mark.parametrize("given", [False, True])
+def test_products_of_middling_size_wake_no_threads(shape: tuple[int, ...], given: bool,
+                                                   two_threads: None,
+                                                   monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[int] = []
+
+    def counted(multiply: Any, a: Any, b: Any, out: Any) -> Any:
+        def here(*args: Any, **kw: Any) -> Any:
+            seen.append(threads.get())
+            return multiply(*args, **kw)
+        return alone(here, a, b, out)
+
+    alone, be = threads.alone, backend.cpu
+    monkeypatch.setattr(threads, "alone", counted)
+    monkeypatch.setitem(type(be).product.__globals__, "QUIET", True)
+    *batch, m, k, n = shape
+    a, b = np.ones((*batch, m, k), np.float32), np.ones((*batch, k, n), np.float32)
+    out = np.empty((*batch, m, n), np.float32) if given else None
+    found = be.matmul(a, b, out)
+    assert (found == k).all() and (found is out or not given)
+    assert seen == [1] and threads.get() == 2
+    monkeypatch.setitem(type(be).product.__globals__, "QUIET", False)
+    assert (be.matmul(a, b) == k).all() and seen == [1]
