@@ -63,14 +63,13 @@ def set(n: int) -> bool:
 def alone(multiply: Callable[..., Any], a: Any, b: Any, out: Any) -> Any:
     """A product by one of BLAS's threads: to wake others takes longer, at times milliseconds."""
     known = blas()
-    n = 1 if known is None else known[0]()
-    if n == 1:
+    if known is None or (n := known[0]()) == 1:
         return multiply(a, b, out=out)
-    known[1](1)  # type: ignore[index]
+    known[1](1)
     try:
         return multiply(a, b, out=out)
     finally:
-        known[1](n)  # type: ignore[index]
+        known[1](n)
 
 
 # Sharing work ------------------------------------------------------------------------------------

@@ -43,13 +43,13 @@ def network(name: str, build: Callable[..., Any], kind: str, *files: str) -> tup
     IMAGENET1K_V2, whose pictures were a little larger.
     """
     members = {f"IMAGENET1K_V{i}": (file, 256 if i == 1 else 232)
-               for i, file in enumerate(files, 1) if file}
+               for i, file in enumerate(files, 1)}
     members["DEFAULT"] = list(members.values())[-1]
     of_names: Any = Weights
     known = of_names(kind, members, module=__name__)
 
     def make(*, weights: Any = None, progress: bool = True, **kwargs: Any) -> Any:
-        if "pretrained" in kwargs and kwargs.pop("pretrained"):
+        if kwargs.pop("pretrained", False):      # an older name
             weights = known.IMAGENET1K_V1
         if isinstance(weights, str):
             weights = known[weights.replace(f"{kind}.", "")]
