@@ -30,7 +30,11 @@ def pytest_configure(config: pytest.Config) -> None:
         raise pytest.UsageError("GPUGRAD_REQUIRE_GPU=1 asks for a real GPU, and GPUGRAD_CUDA=sim "
                                 "for a simulated one")
     from gpugrad.backend import cuda
+    from gpugrad.cudasim import driver
 
+    if REQUIRE and driver.is_installed():
+        raise pytest.UsageError("GPUGRAD_REQUIRE_GPU=1 asks for a real GPU, not for a simulated "
+                                "driver")
     cupy, _why_not = cuda.usable()
     if cupy is None and not REQUIRE:
         try:
@@ -43,12 +47,14 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_report_header(config: pytest.Config) -> str:
     from gpugrad.backend import cuda
+    from gpugrad.cudasim import driver
 
     if _why_not:
         return f"cuda: tests on it are {'failed' if REQUIRE else 'skipped'}: {_why_not}"
-    if cuda.simulated():
-        return f"cuda: simulated, {os.environ['GPUGRAD_CUDASIM_MODE']} mode"
-    return "cuda: a real GPU"
+    mode = os.environ["GPUGRAD_CUDASIM_MODE"]
+    if driver.is_installed():
+        return f"cuda: CuPy {cuda.needed().__version__} on a simulated driver, {mode} mode"
+    return f"cuda: simulated, {mode} mode" if cuda.simulated() else "cuda: a real GPU"
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

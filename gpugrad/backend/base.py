@@ -279,6 +279,13 @@ class Backend:
         """0 where the mask, an array of bools, holds, else x."""
         return self.xp.where(mask, self.number[0, x.dtype], x)
 
+    def sums_at(self, places: Any, weights: Any, n: int) -> Any:
+        """(n,): the sum of the weights at each place, or how often it occurs if weights is None.
+
+        places: 1-dim, from 0 to n - 1.
+        """
+        return self.xp.bincount(places, weights, n)
+
     def erf(self, x: Any) -> Any:
         """The error function."""
         return error_function.erf(x)

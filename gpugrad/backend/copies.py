@@ -49,21 +49,33 @@ class Copies:
 
     def _captured(self, a: Any, fixed: bool) -> Any:
         be = self.be
-        if be.capturing_ops:        # an op's constant: copied now, beside the capture, and kept
-            with be.cupy.cuda.Stream(non_blocking=True) as stream:
-                out = be.cupy.asarray(a, order="C")
-                stream.synchronize()
-            be.kept.append(out)
-            return out
+        if be.capturing_ops:                        # an op's constant
+            return self.beside(a)
         if not fixed or not a.flags.c_contiguous:
             raise RuntimeError(
                 f"an array of shape {list(np.shape(a))} is copied from the host to {be.name} while "
                 f"a graph is captured, and would be read again at each replay: copy it before the "
                 f"capture into a tensor that the step reads, or pin its memory")
         out = be.empty(a.shape, a.dtype)
-        out.set(a, be.cupy.cuda.get_current_stream(be.id))
+        self._queue(out.data.ptr, a.ctypes.data, a.nbytes, "memcpyHostToDevice")
         be.kept.append(a)
         return out
+
+    def beside(self, a: Any) -> Any:
+        """A NumPy array as a new one on the device, written at once while a graph is captured,
+        and never by its replays."""
+        be = self.be
+        with be.outside_graph(), be.cupy.cuda.Stream(non_blocking=True) as stream:
+            out = be.cupy.asarray(a, order="C")
+            stream.synchronize()
+        be.kept.append(out)
+        return out
+
+    def _queue(self, to: int, source: int, nbytes: int, kind: str) -> None:
+        """A copy in the graph that is captured: CuPy's own raise there."""
+        cuda = self.be.cupy.cuda
+        cuda.runtime.memcpyAsync(to, source, nbytes, getattr(cuda.runtime, kind),
+                                 cuda.get_current_stream(self.be.id).ptr)
 
     def to_host(self, a: Any, out: Any = None) -> Any:
         """A device array copied to pinned memory without waiting, by default to new memory.
@@ -77,13 +89,14 @@ class Copies:
                                f"tensor that was there before")
         if out is None:
             out = pinned(a.shape, a.dtype, be.cupy)
-        if a.size:
+        if be.capturing and a.size:
+            a = be.xp.ascontiguousarray(a)
+            self._queue(out.ctypes.data, a.data.ptr, a.nbytes, "memcpyDeviceToHost")
+            be.kept.append(out)
+        elif a.size:
             stream = be.cupy.cuda.get_current_stream(be.id)
             a.get(stream=stream, out=out, blocking=False)
-            if be.capturing:
-                be.kept.append(out)
-            else:
-                self.hold(out, stream)
+            self.hold(out, stream)
         return out
 
     def hold(self, memory: Any, stream: Any) -> None:

@@ -1,6 +1,7 @@
 """CUDA devices: CuPy, looked for at the first request and imported only here, and our kernels."""
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import threading
@@ -217,6 +218,7 @@ class CudaBackend(Backend):
     column_bytes = 1 << 28
     chunk = 1 << 62
     kept: Any = None          # a list of what a graph must keep alive, while one is captured
+    allocator: Any = None     # where memory came from before the capture
     _capturer = 0             # the thread that captures: others work on
 
     def __init__(self, d: device, cupy: Any) -> None:
@@ -260,6 +262,16 @@ class CudaBackend(Backend):
 
     def empty(self, shape: tuple[int, ...], dtype: Any) -> Any:
         return self.ndarray(shape, dtype)           # as CuPy's empty does it, a call less
+
+    def outside_graph(self) -> Any:
+        """``with``: memory is allocated where no graph writes to, also while one is captured.
+
+        Memory of the graph's own pool may have served for something else earlier in the capture,
+        which each replay writes there again. So it can't hold what is written before a replay.
+        """
+        if not self.capturing:
+            return contextlib.nullcontext()
+        return self.cupy.cuda.using_allocator(self.allocator)
 
     def from_host(self, a: Any, non_blocking: bool = False) -> Any:
         return self.copies.to_device(a, non_blocking)
@@ -328,10 +340,17 @@ class CudaBackend(Backend):
         out[...] = product
         return out
 
+    def sums_at(self, places: Any, weights: Any, n: int) -> Any:
+        # CuPy's bincount waits, to look for negative places and the greatest one.
+        sums = self.xp.zeros(n, np.uint64 if weights is None else np.float64)
+        self.xp.add.at(sums, places, 1 if weights is None else weights)
+        return sums.view(np.int64) if weights is None else sums
+
     def erf(self, x: Any) -> Any:
         from cupyx.scipy.special import erf
 
-        return erf(x)
+        y = erf(x)                                  # of 16 bits CuPy's has 32 or 64
+        return y.astype(x.dtype) if y.dtype != x.dtype and x.dtype in HALF else y
 
     def diagonal(self, x: Any, offset: int, dim1: int, dim2: int) -> Any:
         return x.diagonal(offset, dim1, dim2)       # CuPy's can be written to

@@ -1,5 +1,5 @@
-"""CuPy's functions, made what the operations expect: results in their operands' order of memory,
-reductions of ufuncs, views that have a base."""
+"""CuPy's functions, made what the operations expect: results in their operands' order of memory and
+dtype, reductions of ufuncs, views that have a base."""
 from __future__ import annotations
 
 from types import SimpleNamespace
@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 
 from gpugrad.layouts import memory_order
+
+_AT_ONCE = 8        # arrays that CuPy joins without a table of them, which it copies from the host
 
 
 def as_strided(a: Any, shape: Any, strides: Any) -> Any:
@@ -30,14 +32,44 @@ class Module:
                                  ("logical_or", "any")):
             setattr(self, ufunc, Reducing(getattr(self, ufunc), getattr(cupy, reduction)))
 
+        self._where = InOrder(cupy.where, cupy.ndarray, 3)
+
     def __getattr__(self, name: str) -> Any:
         found = getattr(self._cupy, name)
         if isinstance(found, self._cupy.ufunc) and found.nout == 1 and name != "matmul":
             found = InOrder(found, self._cupy.ndarray, found.nin)
-        elif name == "where":
-            found = InOrder(found, self._cupy.ndarray, 3)
         setattr(self, name, found)                  # next time it is there
         return found
+
+    def where(self, condition: Any, x: Any, y: Any) -> Any:
+        out = self._where(condition, x, y)
+        dtype = getattr(x, "dtype", out.dtype)      # of two arrays of bfloat16 CuPy's is float32
+        return out if out.dtype == dtype or getattr(y, "dtype", dtype) != dtype else \
+            out.astype(dtype)
+
+    def tril(self, m: Any, k: int = 0) -> Any:
+        return self._cupy.tril(m, k).astype(m.dtype, copy=False)
+
+    def triu(self, m: Any, k: int = 0) -> Any:
+        return self._cupy.triu(m, k).astype(m.dtype, copy=False)
+
+    def concatenate(self, arrays: Any, axis: int = 0, out: Any = None) -> Any:
+        join, n = self._cupy.concatenate, len(arrays)
+        if n > _AT_ONCE and self._cupy.cuda.get_current_stream().is_capturing():
+            arrays = [join(arrays[i:i + _AT_ONCE], axis) for i in range(0, n, _AT_ONCE)]
+            return self.concatenate(arrays, axis, out)
+        return join(arrays, axis, out)
+
+    def stack(self, arrays: Any, axis: int = 0, out: Any = None) -> Any:
+        return self.concatenate([self._cupy.expand_dims(a, axis) for a in arrays], axis, out)
+
+    # CuPy's partitions count on the threads of a warp running in step, which they needn't.
+
+    def argpartition(self, a: Any, kth: Any, axis: int = -1) -> Any:
+        return self._cupy.argsort(a, axis)
+
+    def partition(self, a: Any, kth: Any, axis: int = -1) -> Any:
+        return self._cupy.sort(a, axis)
 
 
 def order_of(arrays: Any) -> list[int] | None:

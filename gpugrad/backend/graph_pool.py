@@ -15,15 +15,15 @@ class GraphPool:
     """
 
     def __init__(self, cupy: Any) -> None:
-        self._cupy = cupy
-        self._blocks: list[Any] = []
-        self.cupy = cupy.cuda.MemoryPool(self._new)
-        pools.add(self)
+        blocks: list[Any] = []
 
-    def _new(self, size: int) -> Any:
-        memory = self._cupy.cuda.Memory(size)
-        self._blocks.append(memory)
-        return self._cupy.cuda.MemoryPointer(memory, 0)
+        def new(size: int) -> Any:                  # without self: no cycle keeps the memory
+            memory = cupy.cuda.Memory(size)
+            blocks.append(memory)
+            return cupy.cuda.MemoryPointer(memory, 0)
+
+        self.cupy = cupy.cuda.MemoryPool(new)
+        pools.add(self)
 
     @property
     def malloc(self) -> Any:

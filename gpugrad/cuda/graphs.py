@@ -182,12 +182,13 @@ class Capture:
                  generators: list[CudaGenerator]) -> None:
         self.be, self.stream, self.pool = be, stream, pool
         self.kept: list[Any] = []               # what has to live as long as the graph
-        self.numbers: list[GraphNumbers] = []
+        # Before a replay the host writes there: it is memory that no graph writes to.
+        self.numbers = [GraphNumbers(g) for g in dict.fromkeys([be.generator, *generators])]
         be.gemm.prepare()
+        be.allocator = be.cupy.cuda.get_allocator()
         self._inside = contextlib.ExitStack()
         try:
             self._inside.enter_context(be.cupy.cuda.using_allocator(pool.malloc))
-            self.numbers += [GraphNumbers(g) for g in dict.fromkeys([be.generator, *generators])]
             workspaces = be.gemm.fresh_workspaces()
             self._inside.callback(
                 lambda: self.kept.append(be.gemm.restore_workspaces(workspaces)))
@@ -202,7 +203,7 @@ class Capture:
             raise
 
     def _no_longer(self) -> None:
-        self.be.kept, self.be.capturing = None, False
+        self.be.kept, self.be.capturing, self.be.allocator = None, False, None
 
     def end(self) -> Any:
         """CuPy's graph."""

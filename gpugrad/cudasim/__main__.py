@@ -1,11 +1,12 @@
-"""python -m gpugrad.cudasim: coverage of kernels, and the cache of compiled ones."""
+"""python -m gpugrad.cudasim: coverage of kernels, the cache of compiled ones, programs for CuPy."""
 from __future__ import annotations
 
 import argparse
+import runpy
 import shutil
 import sys
 
-from gpugrad.cudasim import compiler, coverage
+from gpugrad.cudasim import compiler, coverage, driver
 
 
 def main() -> int:
@@ -19,7 +20,16 @@ def main() -> int:
                        help="exit with 1 if fewer lines have run")
     cache = commands.add_parser("cache", help="where compiled kernels are kept")
     cache.add_argument("--clear", action="store_true", help="delete them")
+    program = commands.add_parser("cupy", help="run a program with the CuPy that is installed, on "
+                                               "the simulated device")
+    program.add_argument("program")
+    program.add_argument("arguments", nargs=argparse.REMAINDER)
     chosen = parser.parse_args()
+    if chosen.command == "cupy":
+        driver.install()
+        sys.argv = [chosen.program, *chosen.arguments]
+        runpy.run_path(chosen.program, run_name="__main__")
+        return 0
     if chosen.command == "cache":
         folder = compiler.cache_folder()
         print(folder)

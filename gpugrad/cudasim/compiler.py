@@ -95,7 +95,7 @@ def _version(compiler: tuple[str, ...]) -> int:
     return int(re.match(r"\d+|$", run.stdout)[0] or 0)  # type: ignore[index]
 
 
-def _run(arguments: Sequence[str], folder: Path | None = None) -> str:
+def run_compiler(arguments: Sequence[str], folder: Path | None = None) -> str:
     """Run g++; CompileError with what it says if it fails."""
     compiler = command()
     version = _version(compiler)
@@ -209,8 +209,9 @@ def _runtime_path() -> Path:
 
     def make(folder: Path, new: Path) -> None:
         _tidy(new.parent.parent)
-        _run([*_SHARED, *_RUNTIME, f"-Wl,-soname,{name}", *sorted(map(str, RUNTIME.glob("*.cpp"))),
-              "-o", str(new), "-ldl", "-lpthread"])
+        run_compiler([*_SHARED, *_RUNTIME, f"-Wl,-soname,{name}",
+                      *sorted(map(str, RUNTIME.glob("*.cpp"))), "-o", str(new), "-ldl",
+                      "-lpthread"])
 
     return _cached(cache_folder() / name, make, lambda: True)
 
@@ -339,10 +340,11 @@ class Module:
                 objects = cache_folder() / "coverage" / f"{new.stem}-{folder.name}"
                 objects.mkdir(parents=True)
             (folder / "kernel.ii").write_text(whole, encoding="utf-8")
-            _run([*_MODULE, self.standard, *MODES[mode], f"-fdebug-prefix-map={folder}=/source",
-                  "-c", "kernel.ii", "-o", str(objects / "kernel.o")], folder)
-            _run([*_SHARED, str(objects / "kernel.o"), base, "-o", str(new),
-                  *(["--coverage"] if mode == "coverage" else [])])
+            run_compiler([*_MODULE, self.standard, *MODES[mode],
+                          f"-fdebug-prefix-map={folder}=/source", "-c", "kernel.ii", "-o",
+                          str(objects / "kernel.o")], folder)
+            run_compiler([*_SHARED, str(objects / "kernel.o"), base, "-o", str(new),
+                          *(["--coverage"] if mode == "coverage" else [])])
         except CompileError as e:
             message = excerpts(str(e).replace(f"{folder}/", ""), self.code, self.path)
             raise CompileError(f"{self.path} can't be compiled for the simulated device:\n"
@@ -356,8 +358,8 @@ class Module:
                 '#include "cudasim.h"\n', *[f"#{macro}\n" for macro in self.macros],
                 f'#line 1 "{self.path}"\n', self.code, "\n"]
         source.write_text("".join(text), encoding="utf-8")
-        return _run(["-E", self.standard, "-nostdinc", f"-I{INCLUDE}", *self.folders,
-                     "-fno-working-directory", str(source)])
+        return run_compiler(["-E", self.standard, "-nostdinc", f"-I{INCLUDE}", *self.folders,
+                             "-fno-working-directory", str(source)])
 
 
 def _options(options: Sequence[str]) -> tuple[list[str], list[str], str]:

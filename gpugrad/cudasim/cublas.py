@@ -34,6 +34,22 @@ _handles = itertools.count(0x7A0000000000, 0x1000)
 alive: set[int] = set()             # handles of all libraries
 
 
+class StandIn:
+    """What products have to know of CuPy's stand-in."""
+
+    recording = staticmethod(recording)     # the graph that is captured, or None
+
+    @staticmethod
+    def bounds(array: Any) -> tuple[int, int]:
+        """The addresses between which the allocation of a device array lies."""
+        root = array._block.root
+        low = int(root.__array_interface__["data"][0])
+        return low, low + int(root.nbytes)
+
+
+home: Any = StandIn                 # or what driver/libraries.py knows of CuPy itself
+
+
 class Fault(RuntimeError):
     """A product that a GPU would run all the same, with a wrong result or a crash."""
 
@@ -57,7 +73,7 @@ class Library:
         return 4096
 
     def create(self) -> int:
-        if recording() is not None:
+        if home.recording() is not None:
             raise Fault("cublasCreate while a stream is captured: cuBLAS would allocate memory")
         handle = next(_handles)
         self._made[handle] = Handle()
@@ -142,7 +158,7 @@ class Library:
             views[2][...] = product.astype(views[2].dtype)
 
         self.calls.append(call)
-        graph = recording()
+        graph = home.recording()
         if graph is None:
             run()
         else:
@@ -153,7 +169,7 @@ class Library:
         if h.stream != current:
             raise Fault(f"{call}: the handle is set to stream {h.stream:#x}, CuPy works on "
                         f"{current:#x}")
-        if recording() is not None and not h.workspace:
+        if home.recording() is not None and not h.workspace:
             raise Fault(f"{call} while a stream is captured, without a workspace: cuBLAS would "
                         f"allocate one")
 
@@ -176,7 +192,7 @@ class Matrices:
         ends = [0, self.step * (count - 1)]
         low = self.address + size * min(ends)
         high = self.address + size * (max(ends) + self.ld * (columns - 1) + rows)
-        begin, end = bounds(array)
+        begin, end = home.bounds(array)
         if low < begin or high > end:
             raise Fault(f"{call}: reads or writes bytes {low - begin} to {high - begin} of an "
                         f"allocation of {end - begin} bytes")
@@ -191,13 +207,6 @@ class Matrices:
         whole, rest = np.divmod(apart, self.ld)         # columns are m long and ld apart
         return bool((((rest < m) & (whole < n))
                      | ((self.ld - rest < m) & (whole + 1 < n))).any())
-
-
-def bounds(array: Any) -> tuple[int, int]:
-    """The addresses between which the allocation of a device array lies."""
-    root = array._block.root
-    low = int(root.__array_interface__["data"][0])
-    return low, low + int(root.nbytes)
 
 
 def _dtype(code: int) -> Any:

@@ -29,8 +29,8 @@ from gpugrad.backend.cublaslt import (
     TRANSB,
     WORKSPACE_BYTES,
 )
+from gpugrad.cudasim import cublas
 from gpugrad.cudasim.cublas import Fault, Matrices, alive, widened
-from gpugrad.cudasim.state import recording
 
 _INVALID, _NOT_INITIALIZED = 7, 1
 _made = itertools.count(0x7B0000000000, 0x100)
@@ -94,7 +94,7 @@ class Library:
 
     def algorithm(self, handle: int, descriptor: int, a: int, b: int, c: int,
                   preference: int) -> Any:
-        if recording() is not None:
+        if cublas.home.recording() is not None:
             raise Fault("cublasLtMatmulAlgoGetHeuristic while a stream is captured")
         self.asked += 1
         preferred = self._of("MatmulPreference", preference)
@@ -147,7 +147,7 @@ class Library:
             _finish(x, views[2][0], bias, second)
 
         self.calls.append(_NAMES[epilogue])
-        graph = recording()
+        graph = cublas.home.recording()
         if graph is None:
             run()
         else:

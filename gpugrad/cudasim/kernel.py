@@ -174,7 +174,7 @@ def _number(code: str) -> Callable[[Any], Any]:
     return take
 
 
-_HEADER = "=QQIIIIIIQQIIII"       # struct Launch of runtime/device.h
+HEADER = "=QQIIIIIIQQIIII"       # struct Launch of runtime/device.h
 
 
 @functools.lru_cache(4096)
@@ -205,7 +205,7 @@ class _Prepared:
         self.entry, signature, self.max_threads = self.binary.kernels[name]
         self.place = self.binary.place
         self.take: list[Callable[[Any], Any]] = []
-        layout, end = _HEADER, 0
+        layout, end = HEADER, 0
         for part in signature.split(",")[:-1]:
             code, size, alignment = part.split()
             layout += f"{-end % int(alignment)}x"
@@ -250,7 +250,7 @@ class Kernel:
         except SimulatorError as e:
             raise self._named(e, p, grid, block, args) from None
         if p.launch(packed):
-            raise self._fault(p, sizes)
+            raise self.fault(p, sizes)
 
     def _check(self, p: _Prepared, sizes: tuple[int, ...], shared_mem: int) -> None:
         threads, asked = sizes[3] * sizes[4] * sizes[5], self.max_dynamic_shared_size_bytes
@@ -277,8 +277,8 @@ class Kernel:
         new.kernel = self.name
         return new
 
-    def _fault(self, p: _Prepared, sizes: tuple[int, ...]) -> SimulatorError:
-        """The exception for what the runtime says of the last launch."""
+    def fault(self, p: Any, sizes: tuple[int, ...]) -> SimulatorError:
+        """The exception for what the runtime says of the last launch. p has runtime and binary."""
         fault = _Fault.from_address(p.runtime.cs_fault())
         where = _source_lines(p.binary.path, [fault.place[i].pc for i in range(fault.places)])
         if fault.file:

@@ -60,7 +60,13 @@ def _release(owner: Any) -> None:
 
 
 def adopt(address: int, nbytes: int, itemsize: int) -> None:
-    """Take memory that somebody else owns for device memory, until ``forget``."""
+    """Take memory that somebody else owns for device memory, until ``forget``.
+
+    Memory of a graph's pool may be known already: kernels of the graph still use all of it.
+    """
+    if address in _blocks:
+        nbytes = max(nbytes, _blocks[address][0])
+        forget(address)
     _blocks[address] = nbytes, itemsize
     if _runtime is not None:
         _runtime.cs_add_memory(address, nbytes, itemsize)

@@ -81,6 +81,13 @@ def recording() -> Any:
     return stack[-1]._graph if stack else None
 
 
+def capture_of(stream: int) -> Any:
+    """The graph that a stream of this thread's device, given by its handle, is capturing into."""
+    graph = recording()
+    stack = thread.streams.get(thread.device)
+    return graph if stack and stack[-1].ptr == stream else None
+
+
 def wait(what: str, stream: Any = None, everything: bool = False) -> None:
     """Count that the host waits; raise if it must not now.
 
@@ -95,9 +102,15 @@ def wait(what: str, stream: Any = None, everything: bool = False) -> None:
         raise DeviceSynchronized(f"{what} waits for the device, at {place()}")
 
 
-def copied(kind: str, what: str) -> None:
-    """Count a copy between host and device; raise while it would be captured."""
+def copied(kind: str, what: str, stream: Any = None) -> None:
+    """Count a copy between host and device; raise while it would be captured, as CuPy does."""
     setattr(counts, kind, getattr(counts, kind) + 1)
+    if switches.captures:
+        _refuse_in_capture(what, stream, False)
+
+
+def sorted_on_device(what: str) -> None:
+    """Raise while a stream is captured: Thrust allocates memory, and waits."""
     if switches.captures:
         _refuse_in_capture(what, None, False)
 

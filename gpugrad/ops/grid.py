@@ -59,7 +59,7 @@ class sample_grad_input:
         first = xp.arange(c)[:, None, None] * (size + 1) + 1           # what is outside comes first
         for i in range(n):
             spots, parts = at[i] + first, g[i][:, None] * w[i]         # (c, taps, p)
-            sums = xp.bincount(spots.reshape(-1), parts.reshape(-1), c * (size + 1))
+            sums = be.sums_at(spots.reshape(-1), parts.reshape(-1), c * (size + 1))
             out[i] = sums.reshape(c, size + 1)[:, 1:]
         return out
     def meta(be, g, at, w, *, size):

@@ -252,8 +252,8 @@ def scatter(be: Any, g: Any, at: Any, shape: Any, disjoint: bool) -> Any:
     for part in plane_parts(be, len(planes), h * w * 8):
         some = slice(part.start * per_plane, part.stop * per_plane)
         size = (part.stop - part.start) * h * w
-        # bincount sums in float64
-        sums = xp.bincount(at[some] - part.start * h * w, g[some], size)
+        # it sums in float64
+        sums = be.sums_at(at[some] - part.start * h * w, g[some], size)
         planes[part] = sums.reshape(-1, h * w)
     return out
 

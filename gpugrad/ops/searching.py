@@ -174,7 +174,7 @@ class histogram:
             # what isn't counted goes into one more bin
             place = place * (size + 1) + bins_of(be, be.xp.ascontiguousarray(x[:, d]), e)
         all_bins = tuple([n + 1 for n in sizes])
-        counts = be.xp.bincount(place, weight, math.prod(all_bins)).reshape(all_bins)
+        counts = be.sums_at(place, weight, math.prod(all_bins)).reshape(all_bins)
         return counts[tuple([slice(n) for n in sizes])].astype(x.dtype)
     def grads(o, g, needs):
         raise RuntimeError("derivative for aten::histogram is not implemented: call it on "
@@ -192,6 +192,5 @@ class histc:
         inside = (wide >= low) & (wide <= high)
         place = (be.drop(wide, ~inside) - low) * be.number[bins, wide.dtype] / (high - low)
         place = be.xp.minimum(be.xp.maximum(place, 0), bins - 1).astype(np.int64)
-        return be.xp.bincount(be.xp.where(inside, place, bins), None, bins + 1)[:bins].astype(
-            x.dtype)
+        return be.sums_at(be.xp.where(inside, place, bins), None, bins + 1)[:bins].astype(x.dtype)
     grad_x = None

@@ -88,7 +88,8 @@ class Steps:
     def rate(self) -> Any:
         """Where the learning rate will be."""
         part = self.parts[-1]
-        part.rate_at = part.be.empty((2,), np.uint32)
+        with part.be.outside_graph():
+            part.rate_at = part.be.empty((2,), np.uint32)
         return part.rate_at
 
     def numbers(self, dtype: Any, t: float, scalars: Any) -> Any:
@@ -108,7 +109,8 @@ class Set:
 
     def made(self, be: Any, dtype: Any) -> Any:
         self.acc, self.n = acc_of(dtype), min(many.MOST, len(self.params))
-        self.at = be.empty((self.n * 32,), np.uint32)
+        with be.outside_graph():
+            self.at = be.empty((self.n * 32,), np.uint32)
         return self.at
 
     def scalars(self, opt: Any) -> list[Any]:

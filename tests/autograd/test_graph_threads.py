@@ -22,10 +22,12 @@ def switch_often():
 
 def run_all(*functions):
     errors = []
+    device = torch.get_default_device()             # of this thread
 
     def guarded(fn):
         try:
-            fn()
+            with torch.device(device):
+                fn()
         except BaseException as error:
             errors.append(error)
 

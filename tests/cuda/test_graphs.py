@@ -87,6 +87,31 @@ def test_products_of_all_kinds_are_captured() -> None:
         assert x.dtype == want.dtype and (x == want).all()
 
 
+@pytest.mark.parametrize("n", [2, 9, 70])
+def test_many_tensors_are_joined(n: int) -> None:
+    xs = [torch.randn(2, 3, device="cuda") for _ in range(n)]
+    graph, (cat, stack) = captured(lambda: (torch.cat(xs, 1), torch.stack(xs, -1)))
+    xs[-1].fill_(7)
+    graph.replay()
+    assert torch.equal(cat, torch.cat(xs, 1)) and torch.equal(stack, torch.stack(xs, -1))
+
+
+def test_numbers_before_a_replay_are_not_overwritten_by_it() -> None:
+    x, rate = torch.randn(1000, device="cuda"), []
+    be = x._be
+
+    def step() -> Any:
+        torch.relu(x) * 2                           # its memory is free again
+        with be.outside_graph():
+            rate.append(torch.empty(1000, device="cuda"))
+        return x * rate[-1]
+
+    graph, y = captured(step)
+    rate[-1].fill_(3)
+    graph.replay()
+    assert torch.equal(y, x * 3)
+
+
 def test_begin_and_end_by_hand() -> None:
     x = torch.ones(4, device="cuda")
     graph, side = torch.cuda.CUDAGraph(), torch.cuda.Stream()

@@ -31,7 +31,8 @@ from op_db import RECORDS
 SHAPE = "the result's shape depends on data"
 DEGREE = "the largest degree says how many steps the recurrence takes"
 WAITING = {
-    "masked_select": SHAPE, "unique": SHAPE, "unique_consecutive": SHAPE, "unique_dim": SHAPE,
+    "bincount": SHAPE, "masked_select": SHAPE, "unique": SHAPE, "unique_consecutive": SHAPE,
+    "unique_dim": SHAPE,
     "matrix_exp": "the largest norm says how many times to square, in PyTorch, too",
     "ldl_factor": "made on the host: CuPy has no such factors", "ldl_solve": "as ldl_factor",
     "zeta": "the lowest q says how many terms to add below it",

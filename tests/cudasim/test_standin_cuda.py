@@ -148,7 +148,9 @@ READS = {
     "Device.synchronize()": lambda x: cp.cuda.Device().synchronize(),
     "Stream.synchronize()": lambda x: cp.cuda.get_current_stream().synchronize(),
     ".set()": lambda x: x.set(np.ones(1)), "a copy from the host": lambda x: cp.array([1]),
-    "a list": lambda x: x[[0]],
+    "a list": lambda x: x[[0]], "a[mask] = ...": lambda x: x.__setitem__(x > 0, 1),
+    "bincount()": lambda x: cp.bincount(x.astype(int)), "putmask()": lambda x: cp.putmask(x, x, x),
+    "sort()": lambda x: cp.sort(x), "concatenate() of 9 arrays": lambda x: cp.concatenate([x] * 9),
 }
 
 
@@ -220,11 +222,15 @@ def test_errors_come_at_the_capture(stream: Any) -> None:
 
 def test_pinned_memory_can_be_captured(stream: Any) -> None:
     source, target = cupyx.zeros_pinned(3, "f4"), cupyx.empty_pinned((3,), "f4")
-    x = cp.zeros(3, "f4")
+    x, copy = cp.zeros(3, "f4"), cp.cuda.runtime.memcpyAsync
     stream.begin_capture()
-    x.set(source)
+    for refused in (lambda: x.set(source), lambda: x.get(out=target, blocking=False),
+                    lambda: cp.asarray(source)):
+        with pytest.raises(Error, match="cudaErrorStreamCaptureUnsupported"):
+            refused()                               # as CuPy does
+    copy(x.data.ptr, source.ctypes.data, 12, cp.cuda.runtime.memcpyHostToDevice, stream.ptr)
     x *= 2
-    x.get(out=target, blocking=False)
+    copy(target.ctypes.data, x.data.ptr, 12, cp.cuda.runtime.memcpyDeviceToHost, stream.ptr)
     graph = stream.end_capture()
     for value in (1.0, 4.0):
         source[...] = value

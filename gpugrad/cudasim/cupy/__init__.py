@@ -34,6 +34,7 @@ from gpugrad.cudasim.cupy._functions import array_equal as array_equal
 from gpugrad.cudasim.cupy._functions import array_equiv as array_equiv
 from gpugrad.cudasim.cupy._functions import broadcast_to as broadcast_to
 from gpugrad.cudasim.cupy._functions import can_cast as can_cast
+from gpugrad.cudasim.cupy._functions import concatenate as concatenate
 from gpugrad.cudasim.cupy._functions import copyto as copyto
 from gpugrad.cudasim.cupy._functions import diagonal as diagonal
 from gpugrad.cudasim.cupy._functions import dot as dot
@@ -49,6 +50,8 @@ from gpugrad.cudasim.cupy._functions import shape as shape
 from gpugrad.cudasim.cupy._functions import shares_memory as shares_memory
 from gpugrad.cudasim.cupy._functions import size as size
 from gpugrad.cudasim.cupy._functions import tensordot as tensordot
+from gpugrad.cudasim.cupy._functions import tril as tril
+from gpugrad.cudasim.cupy._functions import triu as triu
 from gpugrad.cudasim.cupy._functions import where as where
 from gpugrad.cudasim.cupy._ufuncs import ufunc as ufunc
 from gpugrad.cudasim.cupy.cuda._pinned import PinnedMemoryPool as _PinnedMemoryPool

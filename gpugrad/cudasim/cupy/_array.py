@@ -237,23 +237,16 @@ class ndarray(Array):
                 raise ValueError(f"Shape mismatch. Expected shape: {self.shape}, actual shape: "
                                  f"{out.shape}")
             if not blocking and is_pinned(out):
-                state.counts.d2h += 1
-                self._to(out, stream)
+                state.copied("d2h", ".get()", stream)
+                out[...] = self._a
                 return out
         if blocking:
             state.wait(".get()", stream)
-        state.copied("d2h", ".get()")
+        state.copied("d2h", ".get()", stream)
         if out is None:
             return self._a.copy(order if order != "A" or not self._a.flags.fnc else "F")
         out[...] = self._a
         return out
-
-    def _to(self, pinned: Any, stream: Any) -> None:
-        graph = stream._graph if stream is not None else recording()
-        if graph is None:
-            pinned[...] = self._a
-        else:
-            graph._add(lambda: np.copyto(pinned, self._a), (self,))
 
     def set(self, arr: Any, stream: Any = None) -> None:
         if not isinstance(arr, np.ndarray):
@@ -264,12 +257,7 @@ class ndarray(Array):
             raise ValueError(f"Shape mismatch. Old shape: {self.shape}, new shape: {arr.shape}")
         if not self._a.flags.forc:
             raise RuntimeError("Cannot set to non-contiguous array")
-        graph = recording() if stream is None else stream._graph
-        if graph is not None and is_pinned(arr):
-            state.counts.h2d += 1
-            graph._add(lambda: np.copyto(self._a, arr), (self,))
-            return
-        state.copied("h2d", ".set()")
+        state.copied("h2d", ".set()", stream)
         self._a[...] = arr
 
     def _read(self, what: str) -> Any:
@@ -329,7 +317,7 @@ class ndarray(Array):
         key, simple = _plain_key(key, operands, reading=True)
         if simple:
             return self[key]
-        return run(lambda a, *_: np.array(a[key]), (self, *operands), {})
+        return run(lambda a, *_: np.array(a[key], order="C"), (self, *operands), {})
 
     def __setitem__(self, key: Any, value: Any) -> None:
         operands: list[Any] = []
@@ -342,6 +330,9 @@ class ndarray(Array):
             if value.shape:
                 raise ValueError("non-scalar numpy.ndarray cannot be used for fill")
             value = value[()]
+        parts = key if isinstance(key, tuple) else (key,)
+        if any([isinstance(k, np.ndarray) and k.dtype.kind == "b" for k in parts]):
+            state.wait("a[mask] = ...")             # CuPy looks where it is True
 
         def write(a: Any) -> None:
             a[key] = value
@@ -356,9 +347,11 @@ class ndarray(Array):
         self[...] = value
 
     def sort(self, axis: int = -1, kind: Any = None) -> None:
+        state.sorted_on_device(".sort()")
         change(self, lambda a: a.sort(axis), ())
 
     def partition(self, kth: Any, axis: int = -1) -> None:
+        state.sorted_on_device(".partition()")
         change(self, lambda a: a.partition(kth, axis), ())
 
     def put(self, indices: Any, values: Any, mode: Any = "wrap") -> None:
@@ -552,10 +545,16 @@ def _narrowly(name: str) -> Callable[..., Any]:
     """sum, prod...: of float16 and bfloat16 in float32."""
     def f(a: Any, dtype: Any = None, out: Any = None, **kw: Any) -> Any:
         result = a.dtype if dtype is None else np.dtype(dtype)
+        if result.name == "bfloat16" and name in ("cumsum", "cumprod"):
+            from gpugrad.cudasim.cupy.cuda.compiler import CompileException
+
+            raise CompileException(f"{name} of bfloat16: CuPy's kernel for it doesn't compile", "",
+                                   "kernel.cu", ())
         if not (is_narrow(a.dtype) and is_narrow(result)):
             named = {"dtype": dtype} if dtype is not None else {}
             return getattr(a, name)(out=out, **named, **kw)
-        r = np.asarray(getattr(a.astype(np.float32), name)(**kw)).astype(result)
+        r = np.asarray(getattr(a.astype(np.float32), name)(**kw)).astype(
+            np.float64 if result.name == "bfloat16" and name in ("var", "std") else result)
         if out is None:
             return r
         out[...] = r
@@ -580,7 +579,12 @@ def _method(name: str, f: Callable[..., Any]) -> None:
 
 
 def _of_numpy(name: str) -> Callable[..., Any]:
-    return lambda a, **kw: getattr(a, name)(**kw)
+    def f(a: Any, **kw: Any) -> Any:
+        if name in ("argsort", "argpartition"):
+            state.sorted_on_device(f".{name}()")
+        r = getattr(a, name)(**kw)
+        return r.astype(np.float32) if name == "round" and r.dtype.name == "bfloat16" else r
+    return f
 
 
 for _name in ("sum", "prod", "mean", "var", "std", "cumsum", "cumprod"):

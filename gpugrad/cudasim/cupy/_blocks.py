@@ -16,12 +16,24 @@ UNIT = 512                  # CuPy's pools hand out multiples of this
 
 
 class Arena:
-    """What a pool has on one device: bytes in use, bytes kept for later, and a limit (0: none)."""
+    """What a pool has on one device: bytes in use, bytes kept for later, and a limit (0: none).
 
-    __slots__ = ("__weakref__", "device", "free", "limit", "used")
+    rooms: memory that was freed, which a pool other than the default one hands out again, as CuPy's
+    do: replays of a graph write to what was free at times, too. The default pool's is always new.
+    """
+
+    __slots__ = ("__weakref__", "device", "free", "limit", "rooms", "used")
 
     def __init__(self, device: int) -> None:
         self.device, self.used, self.free, self.limit = device, 0, 0, 0
+        self.rooms: list[Any] = []
+
+    def room(self, nbytes: int) -> Any:
+        """The smallest of them that has nbytes, or None."""
+        fitting = [i for i, room in enumerate(self.rooms) if room.nbytes >= nbytes]
+        if not fitting:
+            return None
+        return self.rooms.pop(min(fitting, key=lambda i: (self.rooms[i].nbytes, -i)))
 
     def grow(self, n: int) -> None:
         """Get n bytes from the device in all, giving back what is kept if they don't fit."""
@@ -32,6 +44,7 @@ class Arena:
                 if arena.device == self.device:
                     arena.free = 0
             more = n
+            self.rooms.clear()
             if self.used + n > limit or device_bytes(self.device) + n > TOTAL:
                 from gpugrad.cudasim.cupy.cuda.memory import OutOfMemoryError
 
@@ -85,6 +98,8 @@ class Block:
         if owner is not None:
             owner.used -= self.size
             owner.free += self.size
+            if owner is not default.get(self.device) and self.root.dtype == np.uint8:
+                owner.rooms.append(self.root)
             if switches.hooks:
                 _tell_hooks("free", self, mem_ptr=self.address, pmem_id=id(self))
         if self.forget is not None:
@@ -164,6 +179,17 @@ def _check_room(n: int) -> None:
         owner.free, owner.used = kept, used
 
 
+def _kept_room(nbytes: int) -> Any:
+    """Memory that the pool in use has kept; None if it has none, or is the default pool."""
+    if not switches.careful:
+        return None
+    pool = getattr(thread.allocator or switches.allocator, "__self__", None)
+    own = getattr(pool, "_arena", None)
+    if own is None or own(thread.device) is default.get(thread.device):
+        return None
+    return own(thread.device).room(nbytes)
+
+
 def empty(shape: Any, dtype: Any, order: str = "C") -> Any:
     """New memory as a NumPy array, aligned as CUDA's and filled with garbage."""
     dtype = np.dtype(dtype)
@@ -173,7 +199,9 @@ def empty(shape: Any, dtype: Any, order: str = "C") -> Any:
         raise ValueError("Negative dimensions are not allowed")
     if n >= _LARGE:
         _check_room(n)
-    room = np.empty(n + UNIT, np.uint8)
+    room = _kept_room(n + UNIT)
+    if room is None:
+        room = np.empty(n + UNIT, np.uint8)
     offset = -room.__array_interface__["data"][0] % UNIT
     a: Any = np.ndarray(shape, dtype, room, offset, order="F" if order == "F" else "C")
     fill_with_garbage(a)

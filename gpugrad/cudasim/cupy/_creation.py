@@ -10,7 +10,6 @@ from gpugrad.cudasim.cupy._array import ndarray
 from gpugrad.cudasim.cupy._blocks import empty as _garbage
 from gpugrad.cudasim.cupy._blocks import fill_with_garbage
 from gpugrad.cudasim.cupy._calls import Array, check_dtype, fresh, run
-from gpugrad.cudasim.cupy.cuda._pinned import is_pinned
 from gpugrad.cudasim.state import recording, switches
 
 
@@ -28,11 +27,6 @@ def _from_host(obj: Any, dtype: Any, order: Any, ndmin: int, blocking: bool) -> 
     check_dtype(a.dtype)
     if blocking:
         state.wait("array(blocking=True)")
-    if switches.captures and is_pinned(obj) and (graph := recording()) is not None:
-        state.counts.h2d += 1
-        x = fresh(_garbage(a.shape, a.dtype))
-        graph._add(lambda: np.copyto(x._a, obj), (), (x,))
-        return x
     state.copied("h2d", "a copy from the host")
     return fresh(a if a.base is None else a.copy())
 

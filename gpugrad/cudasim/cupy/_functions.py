@@ -17,7 +17,11 @@ from gpugrad.cudasim.cupy._ufuncs import MatMul, ufunc
 # The host has to know how many elements there are.
 _WAITS = frozenset(["nonzero", "flatnonzero", "argwhere", "unique", "unique_all", "unique_counts",
                     "unique_inverse", "unique_values", "compress", "extract", "trim_zeros",
-                    "union1d", "intersect1d", "setdiff1d", "setxor1d", "place"])
+                    "union1d", "intersect1d", "setdiff1d", "setxor1d", "place",
+                    "bincount", "histogram", "unravel_index"])
+_SORTS = frozenset(["sort", "argsort", "lexsort", "partition", "argpartition", "median",
+                    "nanmedian", "isin"])
+_AT_ONCE = 8                    # arrays that CuPy joins without a table of them in device memory
 # Reductions and scans: the array's own methods, which sum float16 in float32.
 _METHODS = {name: name for name in ("sum", "prod", "mean", "var", "std", "cumsum", "cumprod",
                                     "max", "min", "all", "any")} | {"amax": "max", "amin": "min"}
@@ -80,6 +84,8 @@ def _function(name: str, host: Callable[..., Any], recorded: Any) -> Callable[..
                 kw["out"] = out
         if name in _WAITS:
             state.wait(f"{name}()")
+        elif name in _SORTS:
+            state.sorted_on_device(f"{name}()")
         if method is not None and args and isinstance(args[0], Array):
             return getattr(args[0], method)(*args[1:], **kw)
         return run(host, args, kw)
@@ -133,7 +139,32 @@ def where(condition: Any, x: Any = None, y: Any = None) -> Any:
 
 
 def _where(*args: Any) -> Any:
-    return np.asarray(np.where(*args), order="C")       # as all new arrays of CuPy's ufuncs
+    return of_float32(np.asarray(np.where(*args), order="C"))   # as all arrays of CuPy's ufuncs
+
+
+def of_float32(a: Any) -> Any:
+    """What functions give that aren't made for bfloat16."""
+    return a.astype(np.float32) if a.dtype.name == "bfloat16" else a
+
+
+def tril(m: Any, k: int = 0) -> Any:
+    return run(lambda a: of_float32(np.tril(a, k)), (m,), {})
+
+
+def triu(m: Any, k: int = 0) -> Any:
+    return run(lambda a: of_float32(np.triu(a, k)), (m,), {})
+
+
+def concatenate(tup: Any, axis: Any = 0, out: Any = None, *, dtype: Any = None,
+                casting: str = "same_kind") -> Any:
+    if len(tup) > _AT_ONCE:
+        state.copied("h2d", f"concatenate() of {len(tup)} arrays")
+    how: dict[str, Any] = {"axis": axis, "casting": casting}
+    if out is not None:
+        how["out"] = out
+    if dtype is not None:
+        how["dtype"] = dtype
+    return run(np.concatenate, (tup,), how)
 
 
 def dot(a: Any, b: Any, out: Any = None) -> Any:
@@ -177,6 +208,7 @@ def put_along_axis(arr: Any, indices: Any, values: Any, axis: Any) -> None:
 def putmask(a: Any, mask: Any, values: Any) -> None:
     operands: list[Any] = []
     m, v = unwrap(mask, operands), unwrap(values, operands)
+    state.wait("putmask()")
     change(a, lambda target: np.putmask(target, m, v), operands)
 
 

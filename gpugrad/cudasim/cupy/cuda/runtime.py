@@ -1,6 +1,7 @@
 """cupy.cuda.runtime: the calls of CUDA's runtime that programs make directly."""
 from __future__ import annotations
 
+import ctypes
 import os
 from typing import Any
 
@@ -91,6 +92,14 @@ def deviceCanAccessPeer(device: int, peerDevice: int) -> int:
 
 def memcpy(dst: int, src: int, size: int, kind: int) -> None:
     raise NotImplementedError("runtime.memcpy: copy arrays, or use MemoryPointer.copy_from")
+
+
+def memcpyAsync(dst: int, src: int, size: int, kind: int, stream: int) -> None:
+    graph = state.capture_of(stream)
+    if graph is None:
+        raise NotImplementedError("runtime.memcpyAsync outside of a capture: copy arrays, or use "
+                                  "MemoryPointer.copy_from_async")
+    graph._add(lambda: ctypes.memmove(dst, src, size))
 
 
 def profilerStart() -> None:

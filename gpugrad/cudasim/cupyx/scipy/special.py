@@ -13,14 +13,15 @@ from gpugrad.cudasim.cupy._ufuncs import ufunc
 class _ByElement:
     """A host function of floating arrays out of one of Python's floats."""
 
-    nout, types = 1, ["e->e", "f->f", "d->d"]
+    nout, types = 1, ["f->f", "d->d"]
 
     def __init__(self, f: Callable[..., float], nin: int = 1) -> None:
         self._f, self.nin, self.nargs = np.frompyfunc(f, nin, 1), nin, nin + 1
 
     def __call__(self, *args: Any, out: Any = None, **kw: Any) -> Any:
         dtype = np.result_type(*args)
-        dtype = dtype if dtype.kind == "f" or dtype.name == "bfloat16" else np.dtype(np.float64)
+        if dtype != np.float32:
+            dtype = np.dtype(np.float32 if dtype.name == "bfloat16" else np.float64)
         r = np.asarray(self._f(*[np.asarray(a, np.float64) for a in args])).astype(dtype)
         if out is None:
             return r
