@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import runpy
 import shutil
 import sys
@@ -27,7 +28,7 @@ def main() -> int:
     chosen = parser.parse_args()
     if chosen.command == "cupy":
         driver.install()
-        sys.argv = [chosen.program, *chosen.arguments]
+        sys.argv, sys.path[0] = [chosen.program, *chosen.arguments], os.path.dirname(chosen.program)
         runpy.run_path(chosen.program, run_name="__main__")
         return 0
     if chosen.command == "cache":

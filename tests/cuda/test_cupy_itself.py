@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from gpugrad.cudasim import driver
+
 ROOT = Path(__file__).parents[2]
 DTYPES = ("float32", "float16", "bfloat16", "int64", "bool")
 HALVES = ("float16", "bfloat16")
@@ -152,26 +154,28 @@ def seen(cp: Any) -> Any:
 
 
 def main() -> None:
-    from gpugrad.cudasim import driver
-
     driver.install()
     import cupy
 
     print(json.dumps(seen(cupy)))
 
 
-@pytest.fixture(scope="module")
-def itself() -> Any:
-    from gpugrad.cudasim import driver
-
+def output(*command: Any) -> str:
+    """What a Python program prints."""
     lacking = driver.missing()
     if lacking:
         pytest.skip(lacking)
     path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
-    run = subprocess.run([sys.executable, __file__], env={**os.environ, "PYTHONPATH": path},
+    env = {name: value for name, value in os.environ.items() if name != "GPUGRAD_CUDA"}
+    run = subprocess.run([sys.executable, *map(str, command)], env={**env, "PYTHONPATH": path},
                          capture_output=True, text=True)
-    assert run.returncode == 0, run.stderr
-    return json.loads(run.stdout)
+    assert run.returncode == 0 and "Error" not in run.stderr, run.stderr
+    return run.stdout
+
+
+@pytest.fixture(scope="module")
+def itself() -> Any:
+    return json.loads(output(__file__))
 
 
 def test_results(itself: Any, simulated_cuda: Any) -> None:
@@ -190,6 +194,45 @@ def test_captures(itself: Any, simulated_cuda: Any) -> None:
     refused = {name for name, result in itself["captured"].items() if result == "refused"}
     ours = {name for name in CALLS if captured(simulated_cuda, name) == "refused"}
     assert refused == ours == REFUSED
+
+
+PROGRAM = """
+import sys
+
+import beside
+import cupy
+
+import gpugrad as torch
+
+assert sys.argv[1:] == ["a", "--b"]
+net = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.ReLU(), torch.nn.Linear(8, 2)).to("cuda")
+opt = torch.optim.Adam(net.parameters(), 0.1)
+x, y = torch.randn(6, 4, device="cuda"), torch.tensor([0, 1] * 3, device="cuda")
+
+@torch.graph_step
+def step():
+    opt.zero_grad()
+    loss = torch.nn.functional.cross_entropy(net(x), y)
+    loss.backward()
+    opt.step()
+    return loss
+
+losses = [step().item() for _ in range(30)]
+assert step.replays > 20 and losses[-1] < losses[0] / 4, losses
+assert type(x._a) is cupy.ndarray and "gpugrad" not in cupy.__file__
+try:
+    cupy.RawKernel(r'''extern "C" __global__ void f(float* x) { x[1 << 20] = 1; }''', "f")(
+        (1,), (1,), (cupy.zeros(4, "f"),))
+except RuntimeError as e:
+    print(type(e).__name__)
+"""
+
+
+def test_a_program(tmp_path: Path) -> None:
+    (tmp_path / "beside.py").write_text("")
+    (tmp_path / "program.py").write_text(PROGRAM)
+    told = output("-m", "gpugrad.cudasim", "cupy", tmp_path / "program.py", "a", "--b")
+    assert told == "OutOfBoundsError\n"
 
 
 if __name__ == "__main__":
