@@ -40,6 +40,15 @@ class StandIn:
     recording = staticmethod(recording)     # the graph that is captured, or None
 
     @staticmethod
+    def queue(work: Any, arrays: Any) -> None:
+        """Do what a product does to the arrays, or make it a node of the graph."""
+        graph = recording()
+        if graph is None:
+            work()
+        else:
+            graph._add(work, arrays)
+
+    @staticmethod
     def bounds(array: Any) -> tuple[int, int]:
         """The addresses between which the allocation of a device array lies."""
         root = array._block.root
@@ -158,11 +167,7 @@ class Library:
             views[2][...] = product.astype(views[2].dtype)
 
         self.calls.append(call)
-        graph = home.recording()
-        if graph is None:
-            run()
-        else:
-            graph._add(run, arrays)
+        home.queue(run, arrays)
 
     def _check_stream(self, h: Handle, call: str) -> None:
         current = int(self._cupy.cuda.get_current_stream().ptr)

@@ -147,11 +147,7 @@ class Library:
             _finish(x, views[2][0], bias, second)
 
         self.calls.append(_NAMES[epilogue])
-        graph = cublas.home.recording()
-        if graph is None:
-            run()
-        else:
-            graph._add(run, [x for x in arrays if x is not None])
+        cublas.home.queue(run, [x for x in arrays if x is not None])
         return 0
 
 

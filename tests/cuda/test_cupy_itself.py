@@ -160,15 +160,15 @@ def main() -> None:
     print(json.dumps(seen(cupy)))
 
 
-def output(*command: Any) -> str:
+def output(*command: Any, **variables: str) -> str:
     """What a Python program prints."""
     lacking = driver.missing()
     if lacking:
         pytest.skip(lacking)
     path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
     env = {name: value for name, value in os.environ.items() if name != "GPUGRAD_CUDA"}
-    run = subprocess.run([sys.executable, *map(str, command)], env={**env, "PYTHONPATH": path},
-                         capture_output=True, text=True)
+    run = subprocess.run([sys.executable, *map(str, command)], capture_output=True, text=True,
+                         env={**env, "PYTHONPATH": path, **variables})
     assert run.returncode == 0 and "Error" not in run.stderr, run.stderr
     return run.stdout
 
@@ -233,6 +233,35 @@ def test_a_program(tmp_path: Path) -> None:
     (tmp_path / "program.py").write_text(PROGRAM)
     told = output("-m", "gpugrad.cudasim", "cupy", tmp_path / "program.py", "a", "--b")
     assert told == "OutOfBoundsError\n"
+
+
+STREAMS = """
+import sys
+
+import cupy
+
+side, event = cupy.cuda.Stream(non_blocking=True), cupy.cuda.Event()
+blocking = cupy.cuda.Stream()
+a = cupy.zeros(4, "f")
+if sys.argv[1] == "waits":
+    side.wait_event(cupy.cuda.get_current_stream().record())
+with side:
+    b = a + 1
+if sys.argv[1] == "waits":
+    cupy.cuda.get_current_stream().wait_event(side.record(event))
+c = b + 1
+with blocking:                                  # waits for the default stream by itself
+    d = c * 2
+print((d + 0).tolist())
+"""
+
+
+@pytest.mark.parametrize("streams", ["late", "early"])
+def test_missing_waits_are_seen(streams: str, tmp_path: Path) -> None:
+    (tmp_path / "program.py").write_text(STREAMS)
+    run = "-m", "gpugrad.cudasim", "cupy", tmp_path / "program.py"
+    assert output(*run, "waits", GPUGRAD_CUDASIM_STREAMS=streams) == "[4.0, 4.0, 4.0, 4.0]\n"
+    assert output(*run, "doesn't", GPUGRAD_CUDASIM_STREAMS=streams) == "[nan, nan, nan, nan]\n"
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import ctypes
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -40,10 +41,11 @@ class OfCuPy:
     @staticmethod
     def recording() -> Any:
         """The graph that the current stream is captured into, or None."""
-        import cupy
+        return runtime.capture_of(_stream())
 
-        nodes = runtime.capture_of(cupy.cuda.get_current_stream().ptr)
-        return None if nodes is None else Nodes(nodes)
+    @staticmethod
+    def queue(work: Any, arrays: Any) -> None:
+        runtime.queue(_stream(), work)
 
     @staticmethod
     def bounds(array: Any) -> tuple[int, int]:
@@ -52,14 +54,10 @@ class OfCuPy:
         return memory.ptr, memory.ptr + memory.size
 
 
-class Nodes:
-    """A graph, as products add themselves to one."""
+def _stream() -> int:
+    import cupy
 
-    def __init__(self, nodes: list[Any]) -> None:
-        self._nodes = nodes
-
-    def _add(self, work: Any, operands: Any = ()) -> None:
-        self._nodes.append(work)
+    return int(cupy.cuda.get_current_stream().ptr)
 
 
 def _array(address: int, dtype: Any, shape: Any) -> Any:
@@ -68,18 +66,27 @@ def _array(address: int, dtype: Any, shape: Any) -> Any:
     return np.ndarray(shape, dtype, (ctypes.c_ubyte * n).from_address(address))
 
 
+def _waiting(work: Callable[[], Any]) -> None:
+    """Do it on the current stream, and wait: so does Thrust, which allocates memory, too."""
+    stream = _stream()
+    runtime.not_captured()
+    runtime.queue(stream, work)
+    runtime.streamSynchronize(stream)
+
+
 def sort(dtype: Any, data: int, keys: int, shape: Any) -> None:
-    runtime.not_captured()              # it allocates, and waits
-    _array(data, dtype, shape).sort(axis=-1)
+    _waiting(lambda: _array(data, dtype, shape).sort(axis=-1))
 
 
 def argsort(dtype: Any, index: int, data: int, keys: int, shape: Any) -> None:
-    runtime.not_captured()
-    a, places = _array(data, dtype, shape), _array(index, np.intp, shape)
-    places[...] = np.argsort(a, axis=-1, kind="stable")
-    a[...] = np.take_along_axis(a, places, -1)
+    def work() -> None:
+        a, places = _array(data, dtype, shape), _array(index, np.intp, shape)
+        places[...] = np.argsort(a, axis=-1, kind="stable")
+        a[...] = np.take_along_axis(a, places, -1)
+    _waiting(work)
 
 
 def lexsort(dtype: Any, index: int, keys: int, k: int, n: int) -> None:
-    runtime.not_captured()
-    _array(index, np.intp, (n,))[...] = np.lexsort(_array(keys, dtype, (k, n)))
+    def work() -> None:
+        _array(index, np.intp, (n,))[...] = np.lexsort(_array(keys, dtype, (k, n)))
+    _waiting(work)

@@ -1,11 +1,16 @@
 """CUDA's runtime, by the names of cupy_backends.cuda.api.runtime: memory, devices, streams, graphs.
 
-Work is done when it is queued; on a stream that is captured it becomes a node of the graph.
+Work is done when it is queued; on a stream that is captured it becomes a node of the graph. With
+GPUGRAD_CUDASIM_STREAMS=late, work on other streams than the default one is done when somebody waits
+for it, and not before: who should have waited, and has not, finds memory as it was. With =early the
+default stream is the one whose work comes as late as may be.
 """
 from __future__ import annotations
 
+import collections
 import ctypes
 import itertools
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -17,7 +22,7 @@ from gpugrad.cudasim.cupy.cuda import runtime as stand_in
 
 _ODD = 0xff                 # in each byte of new memory: NaN in every floating dtype
 _ALIGNMENT = 512
-_INVALID, _MEMORY, _DEVICE, _HANDLE, _STATE, _CAPTURED = 1, 2, 101, 400, 401, 900
+_MEMORY, _DEVICE, _STATE, _NOT_READY, _CAPTURED = 2, 101, 401, 600, 900
 _MAJOR, _MINOR = stand_in.CAPABILITY
 _LEAST_PRIORITY, _GREATEST_PRIORITY = 0, -5
 
@@ -68,6 +73,7 @@ def mallocAsync(size: int, stream: int) -> int:
 
 def free(address: int) -> None:
     if address:
+        finish_all()                                # as cudaFree does
         size, device = _blocks.pop(address)
         _used[device] -= size
         memory.forget(address)
@@ -84,6 +90,7 @@ def hostAlloc(size: int, flags: int) -> int:
 
 
 def freeHost(address: int) -> None:
+    finish_all()
     _c.free(address)
 
 
@@ -97,7 +104,8 @@ def pointerGetMemoryType(address: int) -> int:
 
 def memcpy(dst: int, src: int, size: int, kind: int) -> None:
     not_captured()
-    ctypes.memmove(dst, src, size)
+    queue(0, lambda: ctypes.memmove(dst, src, size))
+    finish(_streams[0])
 
 
 def memcpyAsync(dst: int, src: int, size: int, kind: int, stream: int) -> None:
@@ -114,7 +122,7 @@ def memcpyPeerAsync(dst: int, to: int, src: int, source: int, size: int, stream:
 
 def memset(address: int, value: int, size: int) -> None:
     not_captured()
-    ctypes.memset(address, value, size)
+    queue(0, lambda: ctypes.memset(address, value, size))
 
 
 def memsetAsync(address: int, value: int, size: int, stream: int) -> None:
@@ -161,6 +169,7 @@ def deviceGetPCIBusId(device: int) -> str:
 
 def deviceSynchronize() -> None:
     not_captured()
+    finish_all()
 
 
 def deviceCanAccessPeer(device: int, peer: int) -> int:
@@ -201,33 +210,85 @@ Work = Callable[[], Any]
 
 
 class Stream:
-    """capture: the nodes of the graph that what is queued becomes part of, or None."""
+    """capture: the nodes of the graph that what is queued becomes part of, or None. done: how many
+    of the pieces of work that were queued are; pending: the others."""
 
     def __init__(self, flags: int = 0, priority: int = 0) -> None:
         self.flags = flags
         self.priority = max(_GREATEST_PRIORITY, min(_LEAST_PRIORITY, priority))
         self.capture: list[Work] | None = None
+        self.pending: collections.deque[Work] = collections.deque()
+        self.done = 0
+
+    @property
+    def queued(self) -> int:
+        return self.done + len(self.pending)
+
+    @property
+    def waits_for_default(self) -> bool:
+        return not self.flags & _NON_BLOCKING and self is not _default
 
 
 class Event:
-    """capture: what its stream captured into when the event was recorded, or None."""
+    """Recorded when its stream had so much work queued. capture: what the stream captured into
+    then, or None."""
 
     def __init__(self) -> None:
         self.time = 0.0
         self.capture: list[Work] | None = None
+        self.stream, self.queued = _default, 0
 
 
-_streams = {0: Stream(), 1: Stream(), 2: Stream()}      # the default one, legacy, per thread
+_NON_BLOCKING = 1
+_default = Stream()
+_streams = {0: _default, 1: _default, 2: Stream()}      # legacy is the default one; per thread
 _events: dict[int, Event] = {}
+_when = os.environ.get("GPUGRAD_CUDASIM_STREAMS", "")
+if _when not in ("", "late", "early"):
+    raise ValueError(f"GPUGRAD_CUDASIM_STREAMS must be late or early, not {_when!r}")
 
 
 def queue(stream: int, work: Work) -> None:
-    """Do some work, or make it a node of the graph that the stream is captured into."""
-    capture = _streams[stream].capture
-    if capture is None:
+    """Do some work, now or later, or make it a node of the graph that the stream captures."""
+    s = _streams[stream]
+    if s.capture is not None:
+        s.capture.append(work)
+        return
+    if not _when:
+        s.done += 1
         work()
-    else:
-        capture.append(work)
+        return
+    if s is _default:
+        for other in set(_streams.values()):
+            if other.waits_for_default and other.pending:
+                _wait(s, other, other.queued)
+    elif s.waits_for_default and _default.pending:
+        _wait(s, _default, _default.queued)
+    s.pending.append(work)
+    if (s is _default) is (_when == "late"):
+        finish(s)
+
+
+def _wait(s: Stream, other: Stream, queued: int) -> None:
+    """Let what follows on a stream come after what another one has queued by now."""
+    s.pending.append(lambda: finish(other, queued))
+
+
+_one_at_a_time = threading.RLock()
+
+
+def finish(s: Stream, queued: int | None = None) -> None:
+    """Do a stream's work: all, or so many pieces of it as had been queued once."""
+    with _one_at_a_time:
+        while s.pending and (queued is None or s.done < queued):
+            work = s.pending.popleft()
+            s.done += 1
+            work()
+
+
+def finish_all() -> None:
+    for s in list(_streams.values()):
+        finish(s)
 
 
 def capture_of(stream: int) -> list[Work] | None:
@@ -256,16 +317,25 @@ def streamCreateWithPriority(flags: int, priority: int) -> int:
 
 
 def streamDestroy(stream: int) -> None:
-    del _streams[stream]
+    finish(_streams.pop(stream))
 
 
 def streamSynchronize(stream: int) -> None:
-    if _streams[stream].capture is not None:
+    s = _streams[stream]
+    if s.capture is not None:
         raise error(_CAPTURED)
+    if s is _default and _when:
+        queue(stream, lambda: None)                 # it waits for others
+    finish(s)
 
 
 def streamQuery(stream: int) -> int:
-    streamSynchronize(stream)
+    s = _streams[stream]
+    if s.capture is not None:
+        raise error(_CAPTURED)
+    if s.pending:
+        finish(s, s.done + 1)                       # who asks again and again is answered once
+        return _NOT_READY
     return 0
 
 
@@ -278,14 +348,18 @@ def streamGetPriority(stream: int) -> int:
 
 
 def streamWaitEvent(stream: int, event: int, flags: int = 0) -> None:
-    capture = _events[event].capture
-    if any([s.capture is capture for s in _streams.values() if capture is not None]):
-        _streams[stream].capture = capture              # the capture forks, or joins again
+    e, s = _events[event], _streams[stream]
+    if e.capture is None:
+        if e.stream.done < e.queued and e.stream is not s:
+            _wait(s, e.stream, e.queued)
+            if (s is _default) is (_when == "late"):
+                finish(s)
+    elif any([other.capture is e.capture for other in _streams.values()]):
+        s.capture = e.capture                       # the capture forks, or joins again
 
 
 def streamAddCallback(stream: int, callback: Any, argument: Any, flags: int = 0) -> None:
-    streamSynchronize(stream)
-    callback(stream, 0, argument)
+    queue(stream, lambda: callback(stream, 0, argument))
 
 
 def launchHostFunc(stream: int, callback: Any, argument: Any) -> None:
@@ -307,17 +381,27 @@ def eventDestroy(event: int) -> None:
 
 
 def eventRecord(event: int, stream: int) -> None:
-    _events[event].time, _events[event].capture = time.perf_counter(), _streams[stream].capture
+    e, s = _events[event], _streams[stream]
+    if s is _default and _when and s.capture is None:
+        queue(stream, lambda: None)                 # it comes after others' work
+    e.time, e.capture, e.stream, e.queued = time.perf_counter(), s.capture, s, s.queued
 
 
 def eventQuery(event: int) -> int:
-    if _events[event].capture is not None:
+    e = _events[event]
+    if e.capture is not None:
         not_captured()
+    if e.stream.done < e.queued:
+        finish(e.stream, e.stream.done + 1)
+        return _NOT_READY
     return 0
 
 
 def eventSynchronize(event: int) -> None:
-    eventQuery(event)
+    e = _events[event]
+    if e.capture is not None:
+        not_captured()
+    finish(e.stream, e.queued)
 
 
 def eventElapsedTime(start: int, end: int) -> float:
@@ -367,12 +451,7 @@ def graphUpload(graph: int, stream: int) -> None:
 
 def graphLaunch(graph: int, stream: int) -> None:
     nodes = _graphs[graph]
-    capture = _streams[stream].capture
-    if capture is not None:
-        capture.extend(nodes)
-        return
-    for work in nodes:
-        work()
+    queue(stream, lambda: [work() for work in nodes])
 
 
 def graphDestroy(graph: int) -> None:
