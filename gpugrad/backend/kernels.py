@@ -192,6 +192,7 @@ class Kernels:
         """
         if 0 in grid:
             return
+        given = args
         if wide is None:
             wide, ndarray = False, self._ndarray
             for a in args:                          # for what a kernel would misread in silence
@@ -202,6 +203,8 @@ class Kernels:
                                          f"not one of shape {a.shape} with strides {a.strides}")
                     if a.size > NARROW:
                         wide = True
+                elif kind is np.ndarray:
+                    given = tuple([_plain(b) if type(b) is np.ndarray else b for b in args])
                 elif kind not in BY_VALUE and not isinstance(a, np.generic):
                     raise TypeError(f"the CUDA kernel {file}.{name} takes device arrays and NumPy "
                                     f"scalars of the type it declares, not {type(a).__name__} "
@@ -210,7 +213,7 @@ class Kernels:
         if function is None:
             function = self.prepare(file, name, dtype, wide)
         try:
-            function(grid, block, args)
+            function(grid, block, given)
         except Exception as e:
             raise RuntimeError(
                 f"the CUDA kernel {file}.{name} could not be launched on {self.be.name} with grid "
@@ -240,6 +243,23 @@ class Kernels:
                                f"without kernels):\n{e}") from e
         self._modules[file, flags] = module
         return function
+
+
+class Plain(dict[int, Any]):
+    """The dtype of so many bytes."""
+
+    def __missing__(self, nbytes: int) -> Any:
+        found = self[nbytes] = np.dtype((np.void, nbytes))
+        return found
+
+
+_bytes = Plain()
+
+
+def _plain(struct: Any) -> Any:
+    """A struct without its fields: CuPy would describe them to itself, at 8 us and more a launch.
+    """
+    return struct.view(_bytes[struct.nbytes])
 
 
 def _described(a: Any) -> str:

@@ -46,11 +46,20 @@ def test_views_and_addresses(be: CudaBackend, a: Any, host: Any) -> None:
 
 def test_kernels_check_the_arrays(be: CudaBackend, a: Any) -> None:
     assert be.kernels.take(a.dtype) and not be.kernels.take(np.dtype("i4"))
-    assert be.kernels._check("f.k", (a, a[1], np.int64(3), np.zeros((), "i4"))) is False
     with pytest.raises(ValueError, match="reads arrays in C order"):
-        be.kernels._check("f.k", (a.T,))
+        be.launch("f", "k", (1,), (1,), (a, np.int64(3), a.T), a.dtype)
     with pytest.raises(TypeError, match=r"not float 1\.5"):
-        be.kernels._check("f.k", (a, 1.5))
+        be.launch("f", "k", (1,), (1,), (a, 1.5), a.dtype)
+
+
+def test_structs_go_without_their_fields(be: CudaBackend, a: Any) -> None:
+    seen = []
+    be.kernels._functions["f", "k", a.dtype, False] = lambda grid, block, args: seen.append(args)
+    struct = np.array((3, (4.5, 6)), [("i", "i4"), ("pair", [("x", "f8"), ("n", "i8")])])
+    be.launch("f", "k", (1,), (1,), (a, struct, np.int64(3)), a.dtype)
+    [(first, plain, number)] = seen
+    assert first is a and number == 3 and plain.dtype == np.dtype("V20") and plain.shape == ()
+    assert plain.tobytes() == struct.tobytes()
 
 
 def test_a_failing_compilation_is_reported(be: CudaBackend, a: Any) -> None:

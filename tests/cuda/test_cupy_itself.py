@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 from gpugrad.cudasim import driver
+from gpugrad.cudasim.pytest_plugin import simulated_cuda as simulated_cuda
 
 ROOT = Path(__file__).parents[2]
 DTYPES = ("float32", "float16", "bfloat16", "int64", "bool")
@@ -233,6 +234,13 @@ def test_a_program(tmp_path: Path) -> None:
     (tmp_path / "program.py").write_text(PROGRAM)
     told = output("-m", "gpugrad.cudasim", "cupy", tmp_path / "program.py", "a", "--b")
     assert told == "OutOfBoundsError\n"
+
+
+def test_the_hosts_time(tmp_path: Path) -> None:
+    told = output(ROOT / "benchmarks/host.py", "--rounds", "2", "--only", "MLP", "--markdown",
+                  tmp_path / "host.md")
+    assert "'launches': 1" in told
+    assert "| MLP 64-64-10, SGD |  | " in (tmp_path / "host.md").read_text()
 
 
 STREAMS = """

@@ -14,9 +14,11 @@ or ``python -m gpugrad.cudasim cupy program.py``, or ``pytest -p gpugrad.cudasim
 """
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
 import sys
+from collections.abc import Iterator
 
 _installed = False
 
@@ -39,6 +41,21 @@ def is_installed() -> bool:
     return _installed
 
 
+@contextlib.contextmanager
+def leaving_out_launches() -> Iterator[None]:
+    """``with``: kernels, graphs, copies and fills are not launched, at next to no cost.
+
+    What is left is what the host does for them; results are what was in memory. One device.
+    """
+    from gpugrad.cudasim.driver import capsules
+
+    capsules.leave_out(True)
+    try:
+        yield
+    finally:
+        capsules.leave_out(False)
+
+
 def install() -> None:
     """Simulate CUDA underneath CuPy, until the process ends. RuntimeError if that can't be."""
     global _installed
@@ -53,8 +70,9 @@ def install() -> None:
     os.environ["CUPY_ACCELERATORS"] = ""            # CUB is compiled for real ones
     from gpugrad.cudasim.driver import capsules, libraries, modules, nvrtc, runtime
 
-    capsules.replace("cupy_backends.cuda.api.runtime", vars(runtime))
-    capsules.replace("cupy_backends.cuda.api.driver", vars(modules))
+    capsules.replace("cupy_backends.cuda.api.runtime", vars(runtime),
+                     ["getDevice", "graphLaunch", "memcpyAsync", "memsetAsync"])
+    capsules.replace("cupy_backends.cuda.api.driver", vars(modules), ["launchKernel"])
     capsules.replace("cupy_backends.cuda.libs.nvrtc", vars(nvrtc))
     importlib.import_module("cupy")
     libraries.install()

@@ -11,7 +11,7 @@ import ctypes
 import importlib
 import re
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +39,7 @@ double PyFloat_AsDouble(PyObject*);
 void Py_IncRef(PyObject*);
 void Py_DecRef(PyObject*);
 extern long _Py_NoneStruct;
-int ending;
+int ending, leaving_out;
 static PyObject* none() {
     Py_IncRef((PyObject*) &_Py_NoneStruct);
     return (PyObject*) &_Py_NoneStruct;
@@ -50,11 +50,11 @@ void PyGILState_Release(int);
 _kept: list[Any] = []           # what C calls lives as long as the process
 
 
-def replace(name: str, functions: dict[str, Any]) -> None:
+def replace(name: str, functions: dict[str, Any], quick: Sequence[str] = ()) -> None:
     """Let the functions of an extension module be those of the same names in ``functions``.
 
     Those that it has not raise NotImplementedError; so do those that pass structs by value, but
-    for callers in C, which get the module's own.
+    for callers in C, which get the module's own. quick: those that leave_out makes do nothing.
     """
     module = importlib.import_module(name)
     text: list[str] = []
@@ -64,7 +64,7 @@ def replace(name: str, functions: dict[str, Any]) -> None:
         if signature is None:
             continue                                # a variable
         call = functions.get(function) or _absent(f"{name}.{function}")
-        c = _in_c(len(taken), signature[1], signature[2])
+        c = _in_c(len(taken), signature[1], signature[2], function in quick)
         if c:
             text.append(c)
             taken.append((function, capsule, call))
@@ -87,7 +87,13 @@ def _absent(name: str) -> Callable[..., Any]:
     return call
 
 
-def _in_c(i: int, result: str, parameters: str) -> str:
+def leave_out(on: bool) -> None:
+    """Let the quick functions do nothing, and return None or 0 at once, for callers in C."""
+    for library, _ in _kept:
+        ctypes.c_int.in_dll(library, "leaving_out").value = on
+
+
+def _in_c(i: int, result: str, parameters: str, quick: bool) -> str:
     """Function ``f<i>``, which calls object i of the table; "" if its types aren't known."""
     if result not in _RESULTS:
         return ""
@@ -108,7 +114,8 @@ def _in_c(i: int, result: str, parameters: str) -> str:
             return ""
     kind, value, failed = _RESULTS[result]
     drop, end = ("", "none()") if value == "r" else (" Py_DecRef(r);", "0")
-    return (f"{kind} f{i}({', '.join(declared)}) {{ if (ending) return {end}; "
+    at_once = "ending || leaving_out" if quick else "ending"
+    return (f"{kind} f{i}({', '.join(declared)}) {{ if ({at_once}) return {end}; "
             f"int g = PyGILState_Ensure(); "
             f"PyObject* r = PyObject_CallFunction(called[{i}], \"({letters})\"{given}); "
             f"{kind} v = ({kind}) {failed}; if (r) {{ v = {value};{drop} }} "

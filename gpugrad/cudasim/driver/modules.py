@@ -23,6 +23,7 @@ _INVALID, _NOT_FOUND = 1, 500
 _MOST_THREADS, _REGISTERS, _MOST_SHARED = 0, 4, 8       # of CUfunction_attribute
 _modules: dict[int, Program] = {}
 _functions: dict[int, Function] = {}
+launches = [0]                  # how many so far, also into graphs
 
 
 def error(status: int) -> Exception:
@@ -114,6 +115,7 @@ def launchKernel(function: int, gx: int, gy: int, gz: int, bx: int, by: int, bz:
     if min(sizes) < 1 or any([n > most for n, most in zip(sizes, MAX_GRID + MAX_BLOCK)]) or \
             bx * by * bz > (f.max_threads or MAX_THREADS) or shared > max(SHARED, f.dynamic_shared):
         raise error(_INVALID)
+    launches[0] += 1
     packed = f.packed(sizes, shared, arguments)
     runtime.queue(stream, lambda: f.run(packed, sizes))
 
