@@ -192,7 +192,7 @@ class Kernels:
         """
         if 0 in grid:
             return
-        given = args
+        given, structs = args, False
         if wide is None:
             wide, ndarray = False, self._ndarray
             for a in args:                          # for what a kernel would misread in silence
@@ -204,11 +204,14 @@ class Kernels:
                     if a.size > NARROW:
                         wide = True
                 elif kind is np.ndarray:
-                    given = tuple([_plain(b) if type(b) is np.ndarray else b for b in args])
+                    structs = True
                 elif kind not in BY_VALUE and not isinstance(a, np.generic):
                     raise TypeError(f"the CUDA kernel {file}.{name} takes device arrays and NumPy "
                                     f"scalars of the type it declares, not {type(a).__name__} "
                                     f"{a!r}")
+            if structs:     # CuPy would describe their fields to itself, at 8 us and more a launch
+                given = tuple([a.view(_bytes[a.nbytes]) if type(a) is np.ndarray else a
+                               for a in args])
         function = self._functions.get((file, name, dtype, wide))
         if function is None:
             function = self.prepare(file, name, dtype, wide)
@@ -245,21 +248,15 @@ class Kernels:
         return function
 
 
-class Plain(dict[int, Any]):
-    """The dtype of so many bytes."""
+class Bytes(dict[int, Any]):
+    """The dtype of so many bytes, without fields."""
 
     def __missing__(self, nbytes: int) -> Any:
         found = self[nbytes] = np.dtype((np.void, nbytes))
         return found
 
 
-_bytes = Plain()
-
-
-def _plain(struct: Any) -> Any:
-    """A struct without its fields: CuPy would describe them to itself, at 8 us and more a launch.
-    """
-    return struct.view(_bytes[struct.nbytes])
+_bytes = Bytes()
 
 
 def _described(a: Any) -> str:
