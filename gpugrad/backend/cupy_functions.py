@@ -31,7 +31,6 @@ class Module:
         for ufunc, reduction in (("maximum", "max"), ("minimum", "min"), ("logical_and", "all"),
                                  ("logical_or", "any")):
             setattr(self, ufunc, Reducing(getattr(self, ufunc), getattr(cupy, reduction)))
-
         self._where = InOrder(cupy.where, cupy.ndarray, 3)
 
     def __getattr__(self, name: str) -> Any:
@@ -41,9 +40,11 @@ class Module:
         setattr(self, name, found)                  # next time it is there
         return found
 
+    # Of bfloat16 CuPy's where, tril and triu are float32.
+
     def where(self, condition: Any, x: Any, y: Any) -> Any:
         out = self._where(condition, x, y)
-        dtype = getattr(x, "dtype", out.dtype)      # of two arrays of bfloat16 CuPy's is float32
+        dtype = getattr(x, "dtype", out.dtype)
         return out if out.dtype == dtype or getattr(y, "dtype", dtype) != dtype else \
             out.astype(dtype)
 

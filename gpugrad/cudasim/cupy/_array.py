@@ -19,7 +19,7 @@ from gpugrad.cudasim.cupy._calls import (
     unwrap,
     view,
 )
-from gpugrad.cudasim.cupy._numbers import exactly, is_narrow
+from gpugrad.cudasim.cupy._numbers import exactly, is_narrow, result_dtype
 from gpugrad.cudasim.cupy._record import CLASSES, Parameters
 from gpugrad.cudasim.cupy._ufuncs import operand
 from gpugrad.cudasim.cupy.cuda._pinned import is_pinned
@@ -553,8 +553,7 @@ def _narrowly(name: str) -> Callable[..., Any]:
         if not (is_narrow(a.dtype) and is_narrow(result)):
             named = {"dtype": dtype} if dtype is not None else {}
             return getattr(a, name)(out=out, **named, **kw)
-        r = np.asarray(getattr(a.astype(np.float32), name)(**kw)).astype(
-            np.float64 if result.name == "bfloat16" and name in ("var", "std") else result)
+        r = np.asarray(getattr(a.astype(np.float32), name)(**kw)).astype(result_dtype(name, result))
         if out is None:
             return r
         out[...] = r
@@ -583,7 +582,7 @@ def _of_numpy(name: str) -> Callable[..., Any]:
         if name in ("argsort", "argpartition"):
             state.sorted_on_device(f".{name}()")
         r = getattr(a, name)(**kw)
-        return r.astype(np.float32) if name == "round" and r.dtype.name == "bfloat16" else r
+        return r.astype(result_dtype(name, r.dtype), copy=False)
     return f
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from gpugrad.cudasim import state
 from gpugrad.cudasim.cupy._array import product
 from gpugrad.cudasim.cupy._calls import Array, change, run, unwrap
-from gpugrad.cudasim.cupy._numbers import is_narrow
+from gpugrad.cudasim.cupy._numbers import is_narrow, result_dtype
 from gpugrad.cudasim.cupy._record import MODULES, UFUNCS, Parameters
 from gpugrad.cudasim.cupy._ufuncs import MatMul, ufunc
 
@@ -139,20 +139,16 @@ def where(condition: Any, x: Any = None, y: Any = None) -> Any:
 
 
 def _where(*args: Any) -> Any:
-    return of_float32(np.asarray(np.where(*args), order="C"))   # as all arrays of CuPy's ufuncs
-
-
-def of_float32(a: Any) -> Any:
-    """What functions give that aren't made for bfloat16."""
-    return a.astype(np.float32) if a.dtype.name == "bfloat16" else a
+    r = np.asarray(np.where(*args), order="C")          # as all new arrays of CuPy's ufuncs
+    return r.astype(result_dtype("where", r.dtype), copy=False)
 
 
 def tril(m: Any, k: int = 0) -> Any:
-    return run(lambda a: of_float32(np.tril(a, k)), (m,), {})
+    return run(lambda a: np.tril(a, k).astype(result_dtype("tril", a.dtype), copy=False), (m,), {})
 
 
 def triu(m: Any, k: int = 0) -> Any:
-    return run(lambda a: of_float32(np.triu(a, k)), (m,), {})
+    return run(lambda a: np.triu(a, k).astype(result_dtype("triu", a.dtype), copy=False), (m,), {})
 
 
 def concatenate(tup: Any, axis: Any = 0, out: Any = None, *, dtype: Any = None,

@@ -1,4 +1,4 @@
-"""How CuPy sums: float16 and bfloat16 in float32."""
+"""How CuPy computes with 16 bits: sums in float32, and which results have another dtype."""
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -12,6 +12,16 @@ _HALF = np.dtype("float16")
 def is_narrow(dtype: Any) -> bool:
     """float16 or bfloat16."""
     return dtype == _HALF or dtype.name == "bfloat16"
+
+
+# Of these functions of bfloat16, for which CuPy hasn't made them, the results have another dtype.
+_OF_BFLOAT16 = {"where": np.float32, "tril": np.float32, "triu": np.float32, "round": np.float32,
+                "var": np.float64, "std": np.float64}
+
+
+def result_dtype(name: str, dtype: Any) -> Any:
+    """The dtype of what CuPy's function gives, where NumPy's would give ``dtype``."""
+    return np.dtype(_OF_BFLOAT16.get(name, dtype)) if dtype.name == "bfloat16" else dtype
 
 
 def exactly(f: Callable[..., Any]) -> Callable[..., Any]:

@@ -101,14 +101,6 @@ def funcSetAttribute(function: int, attribute: int, value: int) -> None:
         _functions[function].dynamic_shared = value
 
 
-def occupancyMaxPotentialBlockSize(function: int, shared: int, limit: int) -> tuple[int, int]:
-    return 8, 256
-
-
-def occupancyMaxActiveBlocksPerMultiprocessor(function: int, threads: int, shared: int) -> int:
-    return 2
-
-
 def launchKernel(function: int, gx: int, gy: int, gz: int, bx: int, by: int, bz: int, shared: int,
                  stream: int, arguments: int, extra: int) -> None:
     f, sizes = _functions[function], (gx, gy, gz, bx, by, bz)
@@ -118,18 +110,6 @@ def launchKernel(function: int, gx: int, gy: int, gz: int, bx: int, by: int, bz:
     launches[0] += 1
     packed = f.packed(sizes, shared, arguments)
     runtime.queue(stream, lambda: f.run(packed, sizes))
-
-
-def ctxGetCurrent() -> int:
-    return 1
-
-
-def ctxSetCurrent(context: int) -> None:
-    pass
-
-
-def ctxGetDevice() -> int:
-    return runtime.getDevice()
 
 
 def get_build_version() -> int:

@@ -63,14 +63,6 @@ def malloc(size: int) -> int:
     return address
 
 
-def mallocManaged(size: int, flags: int = 0) -> int:
-    return malloc(size)
-
-
-def mallocAsync(size: int, stream: int) -> int:
-    return malloc(size)
-
-
 def free(address: int) -> None:
     if address:
         finish_all()                                # as cudaFree does
@@ -78,10 +70,6 @@ def free(address: int) -> None:
         _used[device] -= size
         memory.forget(address)
         _c.free(address)
-
-
-def freeAsync(address: int, stream: int) -> None:
-    free(address)
 
 
 def hostAlloc(size: int, flags: int) -> int:
@@ -110,10 +98,6 @@ def memcpy(dst: int, src: int, size: int, kind: int) -> None:
 
 def memcpyAsync(dst: int, src: int, size: int, kind: int, stream: int) -> None:
     queue(stream, lambda: ctypes.memmove(dst, src, size))
-
-
-def memcpyPeer(dst: int, to: int, src: int, source: int, size: int) -> None:
-    memcpy(dst, src, size, 4)
 
 
 def memcpyPeerAsync(dst: int, to: int, src: int, source: int, size: int, stream: int) -> None:
@@ -163,10 +147,6 @@ def getDeviceProperties(device: int) -> dict[str, Any]:
     return {**stand_in.getDeviceProperties(0), "pciBusID": device}
 
 
-def deviceGetPCIBusId(device: int) -> str:
-    return f"0000:{device:02x}:00.0"
-
-
 def deviceSynchronize() -> None:
     not_captured()
     finish_all()
@@ -190,10 +170,6 @@ def driverGetVersion() -> int:
 
 def runtimeGetVersion() -> int:
     return 12090
-
-
-def _getCUDAMajorVersion() -> int:
-    return 12
 
 
 def profilerStart() -> None:
@@ -302,10 +278,6 @@ def not_captured() -> None:
         raise error(_CAPTURED)
 
 
-def streamCreate() -> int:
-    return streamCreateWithPriority(0, 0)
-
-
 def streamCreateWithFlags(flags: int) -> int:
     return streamCreateWithPriority(flags, 0)
 
@@ -356,10 +328,6 @@ def streamWaitEvent(stream: int, event: int, flags: int = 0) -> None:
                 finish(s)
     elif any([other.capture is e.capture for other in _streams.values()]):
         s.capture = e.capture                       # the capture forks, or joins again
-
-
-def streamAddCallback(stream: int, callback: Any, argument: Any, flags: int = 0) -> None:
-    queue(stream, lambda: callback(stream, 0, argument))
 
 
 def launchHostFunc(stream: int, callback: Any, argument: Any) -> None:
