@@ -104,14 +104,14 @@ class lstm_layer:
         width, b = w_hh.shape[1], sizes[0]
         if helper is None or width % 16 or not len(w_ih) == len(w_hh) == 4 * width:
             return NotImplemented
-        gates = products(be, input, w_ih, b_ih, b_hh)
+        gates = products(be, input, w_ih)
         out, cells = (np.empty((len(gates), width), FLOAT) for _ in range(2))
         # four rows at a time
         h, c = np.zeros((-(-b // 4) * 4, width), FLOAT), state(be, c0, (b, width), FLOAT)
         if h0 is not None:
             h[:b] = h0
-        helper.lstm(gates, dense(w_hh), np.empty(w_hh.shape, FLOAT), h, c, out, cells,
-                    step_table(sizes, reverse), h0 is not None)
+        helper.lstm(gates, dense(total(b_ih, b_hh)), dense(w_hh), np.empty(w_hh.shape, FLOAT), h,
+                    c, out, cells, step_table(sizes, reverse), h0 is not None)
         return out, h[:b], c, gates, cells
     def cuda(be, input, w_ih, w_hh, b_ih=None, b_hh=None, h0=None, c0=None, *, sizes,
              reverse=False):

@@ -68,7 +68,9 @@ def check(heard, kernel, op, *arrays, tol=2e-6, **kw):
         np.testing.assert_allclose(g, w, rtol=20 * tol, atol=tol * scale)
     for threads in (2, 3):
         heard.library.set_threads(threads)
+        heard.library.set_few(0)                # so that small work is shared, too
         again = listed(getattr(cpu.raw, op)(*arrays, **kw))
+        heard.library.set_few(1 << 20)
         heard.library.set_threads(1)
         for g, a in zip(got, again):
             np.testing.assert_array_equal(g, a)
@@ -295,7 +297,8 @@ def test_nothing_in_nothing_out(heard):
 # Recurrent layers --------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("sizes, reverse", [
-    ((5, 5, 5), False), ((1,), False), ((9, 7, 7, 2), False), ((9, 7, 7, 2), True), ((4, 4), True)])
+    ((5, 5, 5), False), ((1,), False), ((9, 7, 7, 2), False), ((9, 7, 7, 2), True), ((4, 4), True),
+    ((14, 13, 6, 6, 1), False), ((14, 13, 6, 6, 1), True)])     # enough for three threads
 @pytest.mark.parametrize("width", [16, 80])
 @pytest.mark.parametrize("started", [True, False])
 def test_lstm(heard, rng, sizes, reverse, width, started):
