@@ -54,3 +54,13 @@ def switch(grad: bool, inference: bool) -> tuple[bool, bool]:
         count_off(1 if is_off else -1)
     own["grad"], own["inference"], own["recording"] = grad, inference, not is_off
     return before
+
+
+def in_backward(fn: Any, *args: Any) -> Any:
+    """fn(*args), something that a user wrote, recorded only if the backward under way is."""
+    own = state.__dict__
+    was = switch(own["sweep"].graph if own.get("sweep") else own["grad"], own["inference"])
+    try:
+        return fn(*args)
+    finally:
+        switch(*was)

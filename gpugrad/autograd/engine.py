@@ -5,11 +5,11 @@ import warnings
 from heapq import heappop, heappush
 from typing import Any
 
-from gpugrad._state import anomaly, complex_gradients, listening, state, switch
-from gpugrad._tensor import Tensor, wrap
+from gpugrad._state import anomaly, complex_gradients, in_backward, listening, state, switch
+from gpugrad._tensor import LEAF, Tensor, wrap
 from gpugrad.autograd import conjugate
 from gpugrad.autograd.graph import GradientEdge
-from gpugrad.autograd.node import AccumulateGrad, Node, edge_of, retain_grad, turn
+from gpugrad.autograd.node import AccumulateGrad, Node, edge_of, leaf_edge, retain_grad, turn
 from gpugrad.autograd.rules import g_dtype, tensors
 from gpugrad.dtypes import FLOATING
 
@@ -25,53 +25,64 @@ def run(roots: Any, graph: bool, keep: bool, execute: Any, captures: Any) -> Non
     turn[0] += 1
     heap: list[int] = []
     pending: dict[int, list[Any]] = {}
-    get: Any = pending.get
+    # where sums are listened to, deliver() adds all of them
+    get: Any = pending.get if listening[0] is None else lambda key: (None, None, False)
     pop: Any = pending.pop
     around: Any = conjugate.run if complex_gradients[0] else None   # instead of a node's own run
     watch = anomaly[0]
-    quietly = not graph and listening[0] is None     # else deliver() adds, which may be heard
     if watch is not None:
         pop, around = watch.popping(pop), watch.run
     for edge, g in roots:
         deliver(edge, g, False, graph, heap, pending)
     while heap:
-        key = heappop(heap)
-        node, g, owned = pop(key)
+        node, g, owned = pop(heappop(heap))
         edges = node.edges
         if execute is not None:
-            asked = captures.get(key)
+            asked = captures.get(node.key)
             # as in PyTorch: what also runs is noted before its hooks
             if asked is not None:
-                g, owned = g if key in execute else tensor_hooks(node, g, graph), False
+                g = g if node.key in execute else tensor_hooks(node, g, graph)
+                owned = False
                 for i in asked:
                     asked[i] = g if node.n_out == 1 else g[i]
-            if key not in execute:
+            if node.key not in execute:
                 continue
             # Rules that lead nowhere asked for do not run.
             edges = [e if e and (e[0].key in execute or e[1] in captures.get(e[0].key, ()))
                      else None for e in edges]
-        if type(node) is AccumulateGrad:
+        if not edges:
             accumulate(node, g, owned, graph)
             continue
         if node.hooks is not None:
             g, owned = pre_hooks(node, tensor_hooks(node, g, graph), graph), False
-        be = node.be
-        o = tensors if graph else be.raw
-        out = node.run(o, g, edges) if around is None else around(node, o, g, edges)
+        if around is None:
+            out = node.run(tensors if graph else node.be.raw, g, edges)
+        else:
+            out = around(node, tensors if graph else node.be.raw, g, edges)
         if not keep:
             node.release()
-        mine = not graph and not node.foreign
-        if node.hooks is not None and node.hooks.post:
-            out, mine = post_hooks(node, out, g, graph), False
-            if watch is not None:
-                watch.check(node, out, edges)
-        alone = owned and len(edges) == 1
+        posted = node.hooks is not None and node.hooks.post
+        if graph or posted or node.foreign:
+            if posted:
+                out = post_hooks(node, out, g, graph)
+                if watch is not None:
+                    watch.check(node, out, edges)
+            for e, r in zip(edges, out):
+                if e is not None and r is not None:
+                    deliver(e, r, False, graph, heap, pending)
+            out = r = None
+            continue
         for e, r in zip(edges, out):
             if e is None or r is None:
                 continue
-            new = mine and (alone if r is g else r.base is None or is_new(r, g, alone, be))
+            if r is g:
+                new = owned and len(edges) == 1
+            elif r.base is None:
+                new = True
+            else:
+                new = is_new(r, g, owned and len(edges) == 1, node.be)
             target = e[0]
-            if target.n_out > 1:
+            if target.several:
                 deliver(e, r, new, graph, heap, pending)
                 continue
             key = target.key
@@ -79,24 +90,20 @@ def run(roots: Any, graph: bool, keep: bool, execute: Any, captures: Any) -> Non
             if slot is None:
                 pending[key] = [target, r, new]
                 heappush(heap, key)
-            elif slot[2] and quietly:
+            elif slot[2]:
                 slot[1] += r
             else:
                 deliver(e, r, new, graph, heap, pending)
-        g = out = r = None
+        out = r = None
 
 
 def is_new(r: Any, g: Any, alone: bool, be: Any) -> bool:
-    """Does nobody but the engine hold the memory of r, which a rule returned for g?
+    """Does nobody but the engine hold the memory of r, a view that a rule returned for g?
 
     A rule returns new memory, or a view of new memory, or a view of g; the last is the engine's if
     g was, and went one way only.
     """
-    if r is g:
-        return alone
     base = r.base
-    if base is None:
-        return True
     if type(base) is not be.ndarray or type(g) is list or not be.is_dense(r):
         return False
     return alone or (base is not g and base is not g.base)
@@ -104,16 +111,17 @@ def is_new(r: Any, g: Any, alone: bool, be: Any) -> bool:
 
 def deliver(edge: Any, g: Any, owned: bool, graph: bool, heap: list[int], pending: Any) -> None:
     """Add one gradient to what waits for the node at the end of an edge."""
-    node, i = edge[:2]
+    node = edge[0]
     slot = pending.get(node.key)
     if slot is None:
-        slot = pending[node.key] = [node, None if node.n_out == 1 else [None] * node.n_out, False]
         heappush(heap, node.key)
+        if node.n_out == 1:
+            pending[node.key] = [node, g, owned]
+            return
+        slot = pending[node.key] = [node, [None] * node.n_out, False]
     if node.n_out > 1:
-        had = slot[1][i]
-        slot[1][i] = g if had is None else had + g
-    elif slot[1] is None:
-        slot[1], slot[2] = g, owned
+        had = slot[1][edge[1]]
+        slot[1][edge[1]] = g if had is None else had + g
     elif slot[2] and not graph:
         slot[1] += g                            # 0-dim results of NumPy are scalars: a new one
     else:
@@ -132,7 +140,7 @@ def accumulate(node: AccumulateGrad, g: Any, owned: bool, graph: bool) -> None:
     node.add(g, owned, graph)
     if x._post:
         for hook in list(x._post.values()):
-            if hook(x) is not None:
+            if in_backward(hook, x) is not None:
                 raise RuntimeError("Tensor post accumulate grad hooks should return None.")
     if node.hooks is not None:
         post_hooks(node, (), g, graph)
@@ -164,21 +172,24 @@ def tensor_hooks(node: Any, g: Any, graph: bool) -> Any:
     gs = as_tensors(node, g, graph)
     for i, table in list(tables.items()):
         for hook in list(table.values()):
-            new = None if gs[i] is None else hook(gs[i])
+            new = None if gs[i] is None else in_backward(hook, gs[i])
             gs[i] = gs[i] if new is None else checked(new, gs[i], hook)
     for i, ref in list(retain.items()):
         kept = ref()
         if kept is not None and gs[i] is not None:
-            have = getattr(kept, "_grad", None)
-            kept._grad = gs[i].clone() if have is None else have + gs[i]
+            kept._grad = in_backward(retained, getattr(kept, "_grad", None), gs[i])
     return as_values(node, gs, graph)
+
+
+def retained(have: Tensor | None, g: Tensor) -> Tensor:
+    return g.clone() if have is None else have + g
 
 
 def pre_hooks(node: Any, g: Any, graph: bool) -> Any:
     """The node's hooks on the gradients that it is about to run with."""
     gs = tuple(as_tensors(node, g, graph))
     for hook in list(node.hooks.pre.values()) if node.hooks is not None else ():
-        gs = replaced(hook(gs), gs, hook)
+        gs = replaced(in_backward(hook, gs), gs, hook)
     return as_values(node, gs, graph)
 
 
@@ -188,7 +199,7 @@ def post_hooks(node: Any, out: Any, g: Any, graph: bool) -> Any:
                  for e, v in zip(node.edges, out)])
     outs = tuple(as_tensors(node, g, graph))
     for hook in list(node.hooks.post.values()):
-        ins = replaced(hook(ins, outs), ins, hook)
+        ins = replaced(in_backward(hook, ins, outs), ins, hook)
     return [v if v is None or graph else v._a for v in ins]
 
 
@@ -245,48 +256,62 @@ def reaching(roots: Any, wanted: Any) -> set[int]:
 
 def start(outputs: Any, gradients: Any, graph: bool) -> list[Any]:
     """The (edge, gradient) pairs to begin with, checked."""
-    roots: list[Any] = []
-    for i, (t, g) in enumerate(zip(outputs, gradients)):
-        if g is not None and not isinstance(g, Tensor):
-            raise TypeError("gradients can be either Tensors or None, but got " + type(g).__name__)
-        if isinstance(t, GradientEdge):
-            if g is None:
-                raise NotImplementedError("a GradientEdge to start from has no shape: pass its "
-                                          "gradient, too")
-            roots.append((tuple(t), g if graph else g._a))
-            continue
-        if not isinstance(t, Tensor):
-            raise TypeError("expected Tensors or GradientEdges to start from, but got "
-                            f"{type(t).__name__}")
-        if t._edge is None:
-            raise RuntimeError(f"element {i} of tensors does not require grad and does not have a "
-                               "grad_fn")
-        if g is None:
-            if t._a.size != 1:
-                raise RuntimeError("grad can be implicitly created only for scalar outputs, not "
-                                   f"for one of shape {list(t._a.shape)}: reduce it, as in "
-                                   "x.sum().backward(), or pass a gradient of that shape")
-            if t._a.dtype.kind not in FLOATING:
-                raise RuntimeError("grad can be implicitly created only for real scalar outputs "
-                                   f"but got {t.dtype}")
-            g = wrap(one_like(t._a, t._be), t._be)
-        elif g._a.shape != t._a.shape:
-            raise RuntimeError(f"Mismatch in shape: grad_output[{i}] has a shape of "
-                               f"{g.shape} and output[{i}] has a shape of {t.shape}.")
-        elif g._be is not t._be:
-            raise RuntimeError(f"grad_output[{i}] is on {g.device} and output[{i}] on {t.device}: "
-                               "they must be on the same device")
-        elif g_dtype(g) != g_dtype(t):
-            if "c" in (g_dtype(g).kind, g_dtype(t).kind):
-                raise RuntimeError("For complex Tensors, both grad_output and output are required "
-                                   "to have the same dtype. Mismatch in dtype: grad_output"
-                                   f"[{i}] has a dtype of {g.dtype} and output[{i}] has a dtype of "
-                                   f"{t.dtype}.")
-            g = g.to(t.dtype)
-        roots.append((edge_of(t), g if graph else g._a))
+    roots = [root(t, g, graph, i) for i, (t, g) in enumerate(zip(outputs, gradients))]
     if len(gradients) != len(outputs):
         raise RuntimeError(f"got {len(outputs)} tensors and {len(gradients)} gradients")
     return roots
+
+
+def root(t: Any, g: Any, graph: bool, i: int = 0) -> Any:
+    """The (edge, gradient) pair of the output number i and of what was given for it."""
+    if g is None:
+        return root_of_scalar(t, graph, i)
+    if not isinstance(g, Tensor):
+        raise TypeError("gradients can be either Tensors or None, but got " + type(g).__name__)
+    if isinstance(t, GradientEdge):
+        return tuple(t), g if graph else g._a
+    edge = edge_to_start_from(t, i)
+    if g._a.shape != t._a.shape:
+        raise RuntimeError(f"Mismatch in shape: grad_output[{i}] has a shape of {g.shape} and "
+                           f"output[{i}] has a shape of {t.shape}.")
+    if g._be is not t._be:
+        raise RuntimeError(f"grad_output[{i}] is on {g.device} and output[{i}] on {t.device}: "
+                           "they must be on the same device")
+    if g_dtype(g) != g_dtype(t):
+        if "c" in (g_dtype(g).kind, g_dtype(t).kind):
+            raise RuntimeError("For complex Tensors, both grad_output and output are required to "
+                               f"have the same dtype. Mismatch in dtype: grad_output[{i}] has a "
+                               f"dtype of {g.dtype} and output[{i}] has a dtype of {t.dtype}.")
+        g = g.to(t.dtype)
+    return edge, g if graph else g._a
+
+
+def root_of_scalar(t: Any, graph: bool, i: int) -> Any:
+    """The pair of an output without a gradient: 1."""
+    if isinstance(t, GradientEdge):
+        raise NotImplementedError("a GradientEdge to start from has no shape: pass its gradient, "
+                                  "too")
+    edge, a, be = edge_to_start_from(t, i), t._a, t._be
+    if a.size != 1:
+        raise RuntimeError("grad can be implicitly created only for scalar outputs, not for one "
+                           f"of shape {list(a.shape)}: reduce it, as in x.sum().backward(), or "
+                           "pass a gradient of that shape")
+    if a.dtype.kind not in FLOATING:
+        raise RuntimeError("grad can be implicitly created only for real scalar outputs but got "
+                           f"{t.dtype}")
+    one = one_like(a, be)
+    return edge, wrap(one, be) if graph else one
+
+
+def edge_to_start_from(t: Any, i: int) -> Any:
+    """Where the gradient of output number i goes."""
+    if not isinstance(t, Tensor):
+        raise TypeError("expected Tensors or GradientEdges to start from, but got "
+                        f"{type(t).__name__}")
+    if t._edge is None:
+        raise RuntimeError(f"element {i} of tensors does not require grad and does not have a "
+                           "grad_fn")
+    return leaf_edge(t) if t._edge is LEAF else t._edge
 
 
 def one_like(a: Any, be: Any) -> Any:
@@ -299,14 +324,14 @@ def one_like(a: Any, be: Any) -> Any:
 class Sweep:
     """The backward that a thread is in the middle of, for hooks that ask about it.
 
-    only: the keys of the nodes that run if certain inputs were asked for, else None. node: the one
-    that is running, which only anomaly detection notes.
+    graph: is it itself recorded? only: the keys of the nodes that run if certain inputs were asked
+    for, else None. node: the one that is running, which only anomaly detection notes.
     """
 
-    __slots__ = ("captures", "node", "only", "roots", "turn")
+    __slots__ = ("captures", "graph", "node", "only", "roots", "turn")
 
-    def __init__(self, roots: Any, only: Any, captures: Any) -> None:
-        self.roots, self.only, self.captures = roots, only, captures
+    def __init__(self, roots: Any, graph: bool, only: Any, captures: Any) -> None:
+        self.roots, self.graph, self.only, self.captures = roots, graph, only, captures
         self.turn = turn[0] + 1
         self.node: Any = None
 
@@ -326,9 +351,10 @@ class Sweep:
 
 def execute(roots: Any, graph: bool, keep: bool, only: Any = None, captures: Any = None) -> None:
     own = state.__dict__                        # this thread's
-    was = switch(graph, own["inference"])
     outer = own.get("sweep")
-    own["sweep"] = Sweep(roots, only, captures)
+    own["sweep"] = Sweep(roots, graph, only, captures)
+    # Rules on arrays record nothing. What a user wrote runs by in_backward().
+    was = switch(True, own["inference"]) if graph else None
     try:
         run(roots, graph, keep, only, captures)
     except Exception:
@@ -337,7 +363,8 @@ def execute(roots: Any, graph: bool, keep: bool, only: Any = None, captures: Any
         raise
     finally:
         own["sweep"] = outer
-        switch(*was)
+        if was is not None:
+            switch(*was)
 
 
 def _listed(x: Any) -> list[Any]:
@@ -368,16 +395,19 @@ def backward(tensors: Any, grad_tensors: Any = None, retain_graph: bool | None =
     themselves differentiable. inputs: accumulate into these alone; those that are no leaves retain
     their gradient.
     """
-    outputs = _listed(tensors)
     given = grad_tensors if grad_tensors is not None else grad_variables
-    gradients = [None] * len(outputs) if given is None else _listed(given)
     keep = create_graph if retain_graph is None else retain_graph
     if create_graph:
         warnings.warn("Using backward() with create_graph=True will create a reference cycle "
                       "between the parameter and its gradient: use autograd.grad() instead, or "
                       "set .grad to None "
                       "afterwards, or the memory of the graph is not freed", stacklevel=3)
-    roots = start(outputs, gradients, create_graph)
+    if given is None and type(tensors) is Tensor:
+        roots = [root_of_scalar(tensors, create_graph, 0)]
+    else:
+        outputs = _listed(tensors)
+        roots = start(outputs, [None] * len(outputs) if given is None else _listed(given),
+                      create_graph)
     if inputs is None:
         execute(roots, create_graph, keep)
         return

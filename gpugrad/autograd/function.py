@@ -18,7 +18,7 @@ class FunctionCtx(Node):
     """What forward and backward get as ``ctx``."""
 
     __slots__ = ("__dict__", "n_out")
-    foreign = True
+    foreign = several = True
     function: Any = None                         # the user's class; set on the subclass made for it
     is_tensor: list[bool]                        # of the arguments
     in_meta: list[Any]                           # (shape, dtype) of the tensors among them

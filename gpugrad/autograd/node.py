@@ -59,6 +59,7 @@ class Node:
     __slots__ = ("__weakref__", "be", "edges", "fit", "guard", "hooks", "key", "metadata_",
                  "result", "saved")
     n_out = 1
+    several = False         # may n_out be more than 1?
     foreign = False         # does run() give arrays that somebody else may hold?
     holomorphic = False     # must complex gradients be conjugated around run()? See conjugate.py
     be: Any

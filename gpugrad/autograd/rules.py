@@ -9,9 +9,9 @@ raw arrays, or, under create_graph, the ops on Tensors.
 from __future__ import annotations
 
 import functools
+import os
 from contextlib import suppress
 from importlib import import_module
-from operator import itemgetter
 from typing import Any
 
 from gpugrad._state import anomaly, off, state
@@ -19,6 +19,7 @@ from gpugrad._tensor import Tensor, wrap
 from gpugrad.autograd import saved as saving
 from gpugrad.autograd.node import FREED, AccumulateGrad, Node, edge_of, next_key, stale
 
+_HERE = os.path.dirname(__file__)
 IN, OUT, SHAPE, DTYPE, ORDER, CONST = range(6)
 GPUS = 1, 2                     # indices of backends
 
@@ -184,7 +185,8 @@ class Spec:
     def make_node(self, name: str) -> type:
         slots = ("n_out",) if self.n_out is None else ()
         saved = {"_saved_" + item[2]: saved_attribute(j) for j, item in enumerate(self.plan)}
-        outs = {} if self.n_out is None else {"n_out": self.n_diff}
+        outs = {"several": True} if self.n_out is None else \
+            {"n_out": self.n_diff, "several": self.n_diff > 1}
         return type(name, (Node,), {"__slots__": slots, "__module__": "gpugrad.autograd",
                                     "spec": self, "run": self.make_run(),
                                     "holomorphic": self.holomorphic, **outs, **saved})
@@ -394,86 +396,73 @@ class Spec:
         return values
 
     def make_run(self) -> Any:
-        """Node.run for this op, in the shortest of three forms."""
-        rules, unpack, grads, plan = self.rules, self.unpack, self.grads, self.plan
-        together, together_at = self.together
-        spread = self.n_out is not None and self.n_diff > 1
-        promote = self.promote
-        picked = [] if grads else [(rule, picker(at)) for rule, at in rules]
-
+        """Node.run for this op, which puts the written one in its place at the first call."""
         def run(node: Any, o: Any, g: Any, edges: Any) -> Any:
-            saved = unpack(node) if o is tensors else unchanged(node)
-            fit = node.fit
-            if spread:
-                return [None if e is None else rule(o, *g, *pick(saved))
-                        for e, (rule, pick) in zip(edges, picked)]
-            if fit is None:
-                return [None if e is None else rule(o, g, *pick(saved))
-                        for e, (rule, pick) in zip(edges, picked)]
-            if promote:
-                saved = [o.to(v, dtype=g_dtype(g)) if kind == IN and v is not None
-                         and g_dtype(v) != g_dtype(g) else v
-                         for v, (kind, _, _) in zip(saved, plan)]
-            return [None if e is None else fit_to(o, rule(o, g, *pick(saved)), want)
-                    for e, (rule, pick), want in zip(edges, picked, fit)]
-
-        general = run
-        if grads:
-            at = self.grads_at
-
-            def run(node: Any, o: Any, g: Any, edges: Any) -> Any:
-                saved = unpack(node) if o is tensors else unchanged(node)
-                needs = [e is not None for e in edges]
-                return grads(o, *(g if spread else (g,)), needs, *[saved[j] for j in at])
-        elif together is not None:
-            nothing = (None,) * len(rules)
-
-            def run(node: Any, o: Any, g: Any, edges: Any) -> Any:
-                saved = unpack(node) if o is tensors else unchanged(node)
-                some = nothing
-                if node.be.index in GPUS and o is not tensors:
-                    needs = [e is not None for e in edges]
-                    some = together(o, g, needs, *[saved[j] for j in together_at]) or nothing
-                return [None if e is None else rule(o, g, *pick(saved)) if done is None else done
-                        for e, (rule, pick), done in zip(edges, picked, some)]
-        elif len(rules) == 1 and not spread and not self.fit:
-            rule = rules[0][0]
-
-            def run(node: Any, o: Any, g: Any, edges: Any) -> Any:
-                return (rule(o, g, *(unpack(node) if o is tensors else unchanged(node))),)
-        elif len(rules) == 2 and not spread and not self.variadic:
-            one, two = (rule for rule, _ in rules)
-            if not self.plan:                           # sums
-
-                def run(node: Any, o: Any, g: Any, edges: Any) -> Any:
-                    if node.fit is not None:
-                        return general(node, o, g, edges)
-                    e, f = edges
-                    return None if e is None else one(o, g), None if f is None else two(o, g)
-            elif self.saves_crosswise():                # products
-
-                def run(node: Any, o: Any, g: Any, edges: Any) -> Any:
-                    if node.fit is not None:
-                        return general(node, o, g, edges)
-                    x, y = unpack(node) if o is tensors else unchanged(node)
-                    e, f = edges
-                    return None if e is None else one(o, g, x), None if f is None else two(o, g, y)
-        # with one result the engine has no list of gradients
-        if self.n_out is None:
-            return lambda node, o, g, edges: run(node, o, [g] if node.n_out == 1 else g, edges)
+            self.node.run = made = self.written_run()
+            return made(node, o, g, edges)
         return run
+
+    def written_run(self) -> Any:
+        """Node.run with a line for each rule: loops over them would take twice as long.
+
+        Of value j of the plan: v its name; of edge i: e itself, r its rule.
+        """
+        scope = {"spec": self, "tensors": tensors, "unchanged": unchanged, "GPUS": GPUS,
+                 "grads": self.grads, "together": self.together[0],
+                 **{f"r{i}": rule for i, (rule, _) in enumerate(self.rules)}}
+        spread = self.n_out is not None and self.n_diff > 1
+        g = "*g" if spread else "g"
+
+        def arguments(first: str, at: tuple[int, ...]) -> str:
+            return ", ".join([first, *[f"v{j}" for j in at]])
+
+        n = len(self.diff)
+        lines = []
+        if self.n_out is None:                  # with one result the engine has no list of them
+            lines += ["if node.n_out == 1: g = [g]"]
+        if self.plan:
+            lines += [f"{arguments('', range(len(self.plan)))[2:]}, = "
+                      "spec.unpack(node) if o is tensors else unchanged(node)"]
+        if self.fit and not self.grads:
+            lines += [f"if node.fit is not None: return spec.fitted(node, o, g, edges, "
+                      f"[{arguments('', range(len(self.plan)))[2:]}])"]
+        if len(self.inputs) in self.diff:       # any number of edges
+            needs = "[e is not None for e in edges]"
+        elif self.grads or self.together[0] or n > 1:
+            lines += [f"{', '.join([f'e{i}' for i in range(n)])}, = edges"]
+            needs = f"[{', '.join([f'e{i} is not None' for i in range(n)])}]"
+        if self.grads:
+            lines += [f"return grads({arguments(f'o, {g}, {needs}', self.grads_at)})"]
+        else:
+            found = [f"r{i}({arguments(f'o, {g}', at)})" for i, (_, at) in enumerate(self.rules)]
+            if n > 1:
+                found = [f"None if e{i} is None else {text}" for i, text in enumerate(found)]
+            if self.together[0] is not None:
+                some = arguments(f"o, g, {needs}", self.together[1])
+                each = [f"s{i} if s{i} is not None else {text}" for i, text in enumerate(found)]
+                names = "".join([f"s{i}, " for i in range(n)])
+                lines += ["if node.be.index in GPUS and o is not tensors:",
+                          f"    {names}= together({some}) or (None,) * {n}",
+                          f"    return {', '.join(each)},"]
+            lines += [f"return {', '.join(found)},"]
+        text = "\n".join(["def run(node, o, g, edges):", *["    " + line for line in lines]])
+        # a file of the package, for those who look for the first frame outside of it
+        exec(compile(text, os.path.join(_HERE, f"<run of {self.name}>"), "exec"), scope)
+        return scope["run"]
+
+    def fitted(self, node: Node, o: Any, g: Any, edges: Any, saved: list[Any]) -> list[Any]:
+        """What run gives where operands were broadcast or cast."""
+        if self.promote:
+            saved = [o.to(v, dtype=g_dtype(g)) if kind == IN and v is not None
+                     and g_dtype(v) != g_dtype(g) else v
+                     for v, (kind, _, _) in zip(saved, self.plan)]
+        return [None if e is None else fit_to(o, rule(o, g, *[saved[j] for j in at]), want)
+                for e, (rule, at), want in zip(edges, self.rules, node.fit)]
 
 
 def g_dtype(v: Any) -> Any:
     """The dtype of arrays underneath, for an array or a Tensor."""
     return v._a.dtype if isinstance(v, Tensor) else v.dtype
-
-
-def picker(at: tuple[int, ...]) -> Any:
-    """A function that takes the values at some places, always as a sequence."""
-    if len(at) > 1:
-        return itemgetter(*at)
-    return itemgetter(slice(at[0], at[0] + 1) if at else slice(0))
 
 
 def tensor_of(t: Any, array: Any) -> Any:
@@ -485,8 +474,15 @@ def unchanged(node: Any) -> Any:
     """The saved values; raises if they are gone, or were changed in place."""
     guard = node.guard
     if guard:
-        if len(guard) == 3 and guard[0][0] == guard[1]:             # one array, most often
-            return node.saved
+        n = len(guard)
+        if n == 3:                                       # one array or two, most often
+            cell, version, _ = guard
+            if cell[0] == version:
+                return node.saved
+        elif n == 5:
+            cell, version, other, its, _ = guard
+            if cell[0] == version and other[0] == its:
+                return node.saved
         each = iter(guard)
         for cell, version in zip(each, each):
             if cell[0] != version:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from gpugrad._state import count_off, state, switch
+from gpugrad._state import count_off, in_backward, state, switch
 from gpugrad._tensor import Tensor, wrap
 
 # The guard of a node whose values are packed: a version cell that never has the version wanted, so
@@ -37,7 +37,7 @@ class Packed:
 
     def unpacked(self, be: Any) -> Any:
         """The array again, which must be one of ``be``."""
-        t = self.unpack_hook(self.value)
+        t = in_backward(self.unpack_hook, self.value)
         if not isinstance(t, Tensor):
             raise TypeError("Output of saved tensor unpack_hook expected to be a Tensor but got "
                             f"result of type {type(t).__name__}")
