@@ -133,11 +133,14 @@ def deliver(edge: Any, g: Any, owned: bool, graph: bool, heap: list[int], pendin
 def accumulate(node: AccumulateGrad, g: Any, owned: bool, graph: bool) -> None:
     """A leaf's turn."""
     x = node.leaf()
-    if node.hooks is not None or x._hooks:
-        g, owned = pre_hooks(node, tensor_hooks(node, g, graph), graph), False
+    if node.hooks is None and not x._hooks and not x._post:
+        if g is not None and x._edge is not None:
+            node.add(g, owned, graph)
+        return
+    g = pre_hooks(node, tensor_hooks(node, g, graph), graph)
     if g is None or x._edge is None:            # its requires_grad was switched off meanwhile
         return
-    node.add(g, owned, graph)
+    node.add(g, False, graph)
     if x._post:
         for hook in list(x._post.values()):
             if in_backward(hook, x) is not None:

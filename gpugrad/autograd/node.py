@@ -135,16 +135,16 @@ class AccumulateGrad(Node):
             if graph:
                 x._grad = g.clone() if have is None else have + g
             elif have is None:
-                x._grad = wrap(g if owned and self.fits(g) else self.copied(g), self.be)
+                x._grad = wrap(g if owned and self.fits(g, x._a) else self.copied(g), self.be)
             else:
                 check_memory(have)
                 bump(have)
                 sum_of = have._a
                 self.be.xp.add(sum_of, g, sum_of)
 
-    def fits(self, g: Any) -> bool:
-        """Does g lie in memory as the leaf does?"""
-        be, a = self.be, self.variable._a
+    def fits(self, g: Any, a: Any) -> bool:
+        """Does g lie in memory as the leaf's array a does?"""
+        be = self.be
         return type(g) is be.ndarray and (g.strides == a.strides
                                           or (be.is_contiguous(g) and be.is_contiguous(a)))
 

@@ -284,6 +284,12 @@ class Optimizer:
         names = self._state_names(group)
         stateless = not names and not self._counts_steps
         sets: dict[Any, list[list[Any]]] = {}    # with the same numbers
+        if stateless and self.grad_scale is None:
+            for p in params:
+                bump(p)
+            sets = {(be, 1, ()): [[p._a, p._grad._a] for p in params if p._be is be]
+                    for be in {p._be for p in params}}
+            params = []
         for p in params:
             g: Any = p._grad
             be = p._be

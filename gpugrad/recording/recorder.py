@@ -431,7 +431,7 @@ class Recorder(Listener):
         with self.within():
             _add(node, g, owned, graph)
         if x._grad._a is not g:
-            kept = owned and node.fits(g)        # a number, as an array
+            kept = owned and node.fits(g, x._a)  # a number, as an array
             call = Call("asarray", np.asarray, (refs[1],), {}) if kept else \
                 Call("copy", accumulate_copy, refs, {})
             call.out = self.add(x._grad._a, len(self.calls))

@@ -13,7 +13,6 @@ from nvrtc import ARCHS, DTYPES, NVRTC, WHEELS, check, compiled, find
 
 from gpugrad.backend import kernel_files, kernels
 
-
 ASKED = [int(arch) for arch in os.environ.get("GPUGRAD_NVRTC_ARCHS", "").split(",") if arch]
 
 
