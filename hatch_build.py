@@ -38,9 +38,13 @@ def without_comments(source: bytes) -> bytes:
 # Nobody's help() shows what is in these, but for the ops themselves, which are classes.
 INTERNAL = re.compile(
     r"gpugrad/(ops/|backend/(?!precision)|recording/(?!__init__|step)|onnx/(?!__init__)|command/"
-    r"|autograd/(direct_entry|engine|entry|inplace|node|op|out|rules|saved)\.|func/(levels|trees)\."
-    r"|optim/(helped|in_stretches|live|recorded|whole)\.|serialization/(archive|contents|legacy)\."
-    r"|utils/data/(failure|parallel|processes|shared_memory|threads|worker)\.|(methods|parsing)\.)")
+    r"|autograd/(casting|conjugate|direct_entry|engine|entry|inplace|listening|node|op|out|rules"
+    r"|saved|transfer)\.|backends/_remembered|func/(levels|trees)\.|functions/arguments"
+    r"|distributions/(chances|covariances|half|kl_mixed|kl_pairs)\.|nn/modules/whereabouts"
+    r"|optim/(fused|helped|in_stretches|line_search|live|options|recorded|whole)\."
+    r"|serialization/(archive|contents|legacy|memory|pickler|unpickler)\."
+    r"|utils/data/(failure|fetching|parallel|processes|shared_memory|threads|worker)\."
+    r"|(_blas_threads|_hooks|_printing|_state|absent|factory|methods|parsing|tensor_types)\.)")
 
 
 def is_private(name: str) -> bool:

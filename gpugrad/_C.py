@@ -1,8 +1,16 @@
 """torch._C: the few names of PyTorch's binary part that model files ask for."""
 from __future__ import annotations
 
+from typing import Any
+
+from gpugrad._tensor import Tensor
+from gpugrad.absent import classes
 from gpugrad.random import Generator as Generator
 
+_TensorMeta = type(Tensor)
+globals().update(classes("torch", "PyTorchFileReader PyTorchFileWriter",
+                         "take torch.load and torch.save"))
+globals().update(classes("torch", "SymBool SymFloat SymInt", "sizes are numbers"))
 _GLIBCXX_USE_CXX11_ABI = True
 
 
@@ -49,3 +57,15 @@ def _cuda_getDeviceCount() -> int:
     return cuda.device_count()
 
 
+
+
+class _nn:
+    """torch._C._nn."""
+
+    @staticmethod
+    def _parse_to(*args: Any, **kwargs: Any) -> tuple[Any, Any, bool, Any]:
+        """What the arguments of Module.to() mean: device, dtype, non_blocking, memory_format."""
+        from gpugrad.functions.conversion import parse_to
+
+        be, dtype, non_blocking, _, memory_format = parse_to(*args, **kwargs)
+        return None if be is None else be.device, dtype, non_blocking, memory_format

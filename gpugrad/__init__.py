@@ -105,6 +105,11 @@ _LAZY = ("nn", "optim", "amp", "utils", "cuda", "backends", "serialization", "sp
          "vision")
 # Names of this namespace that stand in such a module.
 _ELSEWHERE = {name: module for module, names in {
+    "_C": "PyTorchFileReader PyTorchFileWriter SymBool SymFloat SymInt",
+    "dtypes":
+        "chalf complex32 float8_e4m3fn float8_e4m3fnuz float8_e5m2 float8_e5m2fnuz float8_e8m0fnu",
+    "futures": "Future",
+    "jit": "ScriptFunction ScriptModule",
     "amp": "autocast GradScaler",
     "amp.autocast_mode":
         "clear_autocast_cache get_autocast_cpu_dtype get_autocast_dtype get_autocast_gpu_dtype "

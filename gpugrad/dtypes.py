@@ -30,11 +30,14 @@ class dtype:
     @property
     def np(self) -> np.dtype[Any]:
         """The dtype of the arrays underneath."""
+        if self._np is None and self in NAMES_ALONE:
+            raise NotImplementedError(f"tensors of dtype {self} are not supported: NumPy has no "
+                                      "such arrays")
         return _find_bfloat16() if self._np is None else self._np
 
     @property
     def is_floating_point(self) -> builtins.bool:
-        return self.name in ("float16", "float32", "float64", "bfloat16")
+        return "float" in self.name
 
     @property
     def is_complex(self) -> builtins.bool:
@@ -83,7 +86,16 @@ bool = dtype("bool", "Bool", "?", 1)
 
 ALL = (float32, float64, float16, bfloat16, complex64, complex128, int8, int16, int32, int64,
        uint8, uint16, uint32, uint64, bool)
-_BY_NAME = {d.name: d for d in ALL}
+# Programs compare with these, but no array has them.
+complex32 = chalf = dtype("complex32", "ComplexHalf", None, 4)
+float8_e4m3fn = dtype("float8_e4m3fn", "Float8_e4m3fn", None, 1)
+float8_e4m3fnuz = dtype("float8_e4m3fnuz", "Float8_e4m3fnuz", None, 1)
+float8_e5m2 = dtype("float8_e5m2", "Float8_e5m2", None, 1)
+float8_e5m2fnuz = dtype("float8_e5m2fnuz", "Float8_e5m2fnuz", None, 1)
+float8_e8m0fnu = dtype("float8_e8m0fnu", "Float8_e8m0fnu", None, 1)
+NAMES_ALONE = (complex32, float8_e4m3fn, float8_e4m3fnuz, float8_e5m2, float8_e5m2fnuz,
+               float8_e8m0fnu)
+_BY_NAME = {d.name: d for d in (*ALL, *NAMES_ALONE)}
 # From the dtype of an array to ours; a byte-swapped array has no entry.
 OF = {d._np: d for d in ALL if d._np is not None}
 # The dtypes of 16 bits, whose results are computed in float32 and rounded once.

@@ -222,6 +222,8 @@ TORCH_ONLY = places({
         "broadcast_shapes can_cast is_complex is_floating_point is_same_size promote_types "
         "result_type set_default_tensor_type typename",
     "functions.network": "celu rrelu selu threshold",
+    "nn.functional": "dropout group_norm layer_norm rms_norm",
+    "Tensor": "detach detach_ get_device is_signed",
     "functions.activation": "celu_ hardshrink prelu relu_ selu_ threshold_",
     "functions.noise": "rrelu_",
     "functions.recurrent":
@@ -246,11 +248,12 @@ TORCH_ONLY = places({
 })
 # Methods that write into their tensor, and are functions too.
 TORCH_ONLY.update({name: METHODS[name] for name in (
-    "abs_ acos_ acosh_ arccos_ arccosh_ arcsin_ arcsinh_ arctan_ arctanh_ asin_ asinh_ atan_ "
-    "atanh_ ceil_ clamp_ clamp_max_ clamp_min_ clip_ conj_physical_ cos_ cosh_ deg2rad_ erf_ "
-    "erfc_ exp2_ exp_ expm1_ fill_ fix_ floor_ frac_ gcd_ i0_ lcm_ ldexp_ log10_ log1p_ log2_ "
-    "log_ logit_ nan_to_num_ neg_ negative_ rad2deg_ reciprocal_ round_ rsqrt_ sigmoid_ sin_ sinc_ "
-    "sinh_ sqrt_ square_ tan_ tanh_ trunc_ xlogy_ zero_").split()})
+    "abs_ acos_ acosh_ addmv_ arccos_ arccosh_ arcsin_ arcsinh_ arctan_ arctanh_ as_strided_ "
+    "asin_ asinh_ atan_ atanh_ ceil_ clamp_ clamp_max_ clamp_min_ clip_ conj_physical_ cos_ cosh_ "
+    "deg2rad_ erf_ erfc_ exp2_ exp_ expm1_ fill_ fix_ floor_ frac_ gcd_ i0_ index_put_ "
+    "is_distributed lcm_ ldexp_ log10_ log1p_ log2_ log_ logit_ nan_to_num_ neg_ negative_ "
+    "rad2deg_ reciprocal_ resize_as_ round_ rsqrt_ sigmoid_ sin_ sinc_ sinh_ sqrt_ square_ tan_ "
+    "tanh_ trunc_ xlogy_ zero_").split()})
 
 # Methods with tensors among their arguments, or dims that may have NumPy's names. The others are
 # attached without checks, since their only tensor is self.
@@ -279,6 +282,8 @@ def find(place: tuple[str, str]) -> Any:
     path, name = place
     if path == "ops":
         return getattr(tensors, name)
+    if path == "Tensor":
+        return getattr(Tensor, name)
     path, _, maker = path.partition(":")
     module = import_module("gpugrad." + path)
     return getattr(module, maker)(name) if maker else getattr(module, name)

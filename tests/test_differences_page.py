@@ -83,9 +83,10 @@ def _() -> None:
 CHECKS["`bfloat16` tensors"] = "tests/test_bfloat16.py runs with and without the package"
 
 
-@row("`complex32`; lazy conjugation")
+@row("tensors of `complex32` and `float8_...`, names to compare with; lazy conjugation")
 def _() -> None:
-    absent("gpugrad.complex32", "gpugrad.chalf")
+    for dtype in (torch.complex32, torch.float8_e5m2):
+        refused(lambda dtype=dtype: torch.ones(2, dtype=dtype))
     z = torch.tensor([1j])
     assert not z.conj().is_conj() and z.conj().data_ptr() != z.data_ptr()
 

@@ -16,7 +16,7 @@ PACKAGE = ROOT / "gpugrad"
 
 # Which layer a file or folder of gpugrad/ is on. An import may go down, or stay on its layer.
 LAYERS = {name: number for number, names in enumerate([
-    ["_blas_threads", "_state", "dtypes", "device", "layouts", "_hooks"],
+    ["_blas_threads", "_state", "dtypes", "device", "layouts", "_hooks", "absent"],
     ["backend", "cudasim"],
     ["_tensor", "_printing"],
     ["autograd"],
@@ -24,8 +24,8 @@ LAYERS = {name: number for number, names in enumerate([
     ["functions", "methods", "creation", "new_methods", "factory", "parsing", "random", "sampling",
      "fills", "signal_windows", "tensor_types", "serialization", "special", "linalg", "fft",
      "storage", "cuda", "pinned", "backends", "amp", "settings", "cpu",
-     "_C", "__config__", "_dynamo", "absent", "accelerator", "assertions", "compiler",
-     "distributed", "fx", "hub", "library", "multiprocessing", "overrides", "profiler",
+     "_C", "__config__", "_dynamo", "accelerator", "assertions", "compiler",
+     "distributed", "futures", "fx", "hub", "library", "multiprocessing", "overrides", "profiler",
      "sparse", "testing", "types", "version"],
     ["nn", "func", "distributions", "_jit_internal", "ao", "jit", "onnx", "quantization"],
     ["optim"],

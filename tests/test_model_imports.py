@@ -104,9 +104,22 @@ LINES = {
         from torch.func import functional_call, vmap, grad
         from torch import FloatTensor, LongTensor, ByteTensor
         """,
+    # PyTorch Lightning, kornia; what run alone serves is in tests/command
+    "libraries": """
+        from torch import PyTorchFileReader, ScriptModule, SymInt, complex32, float8_e4m3fn
+        from torch._C import _TensorMeta
+        from torch.autograd.profiler import emit_nvtx
+        from torch.futures import Future
+        from torch.profiler import kineto_available
+        from torch.utils._pytree import SUPPORTED_NODES, _get_node_type
+        from torch.utils.data.dataloader import _BaseDataLoaderIter, _MultiProcessingDataLoaderIter
+        """,
 }
 # Not modules here, but parts of them that are functions or values in PyTorch, too.
 NAMES = """
+    torch._C._nn._parse_to torch.detach torch.detach_ torch.get_device torch.is_signed
+    torch.is_distributed torch.addmv_ torch.as_strided_ torch.index_put_ torch.resize_as_
+    torch.dropout torch.layer_norm torch.group_norm torch.rms_norm
     torch._C._log_api_usage_once torch.__config__.show torch.jit.is_scripting torch.jit.is_tracing
     torch.jit._overload torch.jit._overload_method torch.jit._script_if_tracing
     torch.jit._unwrap_optional torch.jit.script_if_tracing torch.jit.interface

@@ -265,3 +265,38 @@ def test_overrides():
         return "own"
 
     assert wrapped(t, t) == "own" and wrapped(t, y=Mine()) == ("Mine", "wrapped")
+
+
+def test_what_libraries_ask_about_themselves():
+    tree = [(1, {"a": 2}), 3]
+    nodes = torch.utils._pytree.SUPPORTED_NODES
+    parts, keys = nodes[torch.utils._pytree._get_node_type(tree[0][1])].flatten_fn(tree[0][1])
+    assert parts == [2] and keys == ("a",) and int not in nodes
+    spec = torch.utils._pytree.TreeSpec(list, None, [torch.utils._pytree.LeafSpec()])
+    assert torch.utils._pytree.tree_unflatten([5], spec) == [5]
+    device, dtype = torch._C._nn._parse_to("cpu", torch.float64)[:2]
+    assert device == torch.device("cpu") and dtype is torch.float64
+    assert not isinstance(1, torch.SymInt) and isinstance(torch.ones(1), torch._C._TensorMeta) is \
+        isinstance(torch.ones(1), type)
+    loader = torch.utils.data.DataLoader([1, 2])
+    assert isinstance(iter(loader), torch.utils.data.dataloader._BaseDataLoaderIter)
+
+
+@pytest.mark.parametrize("dtype", ["complex32", "float8_e4m3fn", "float8_e5m2"])
+def test_dtypes_to_compare_with_that_no_tensor_has(dtype):
+    named = getattr(torch, dtype)
+    assert repr(named) == f"torch.{dtype}" and torch.ones(1).dtype not in (named,)
+    assert named.is_complex is (dtype == "complex32") and named.is_floating_point is not \
+        named.is_complex
+    for make in (lambda: torch.ones(2, dtype=named), lambda: torch.ones(2).to(named),
+                 lambda: torch.tensor([1.0], dtype=named)):
+        with pytest.raises(NotImplementedError, match=f"of dtype torch.{dtype} are not supported"):
+            make()
+
+
+def test_autocast_for_devices_without_tensors_changes_nothing():
+    for kind in ("mps", "xpu", "hpu"):
+        with torch.autocast(kind):
+            assert torch.is_autocast_enabled(kind) and not torch.is_autocast_enabled("cpu")
+            assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype is torch.float32
+    assert torch.get_autocast_dtype("mps") is torch.float16

@@ -12,8 +12,11 @@ from gpugrad._tensor import Tensor
 from gpugrad.autograd import casting
 from gpugrad.autograd.casting import Casting
 
-KINDS = ("cpu", "cuda")
-_DEFAULTS = {"cuda": dtypes.float16, "cpu": dtypes.bfloat16}
+# Also kinds of device that there are no tensors on: programs switch it off for whatever they know.
+_DEFAULTS = {"cpu": dtypes.bfloat16, "cuda": dtypes.float16,
+             **dict.fromkeys(("ipu", "mps", "mtia", "xpu"), dtypes.float16),
+             **dict.fromkeys(("hpu", "maia", "xla"), dtypes.bfloat16)}
+KINDS = tuple(_DEFAULTS)
 _SUPPORTED = dtypes.bfloat16, dtypes.float16
 
 

@@ -1,7 +1,7 @@
 """The usual way into an op of several inputs: a function written for it, a line for each input.
 
-It is for calls with nothing unusual, tensors of one device while no thread has recording off, and
-hands all others to the general entry before anything is computed.
+It is for calls with nothing unusual, tensors of one device while no thread has recording off, or
+while this one has, and hands all others to the general entry before anything is computed.
 """
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import functools
 import os
 from typing import Any
 
-from gpugrad._state import off
-from gpugrad._tensor import LEAF, _new
+from gpugrad._state import off, state
+from gpugrad._tensor import LEAF, _new, new_cell
 from gpugrad.autograd.node import leaf_edge, next_key, turn
 from gpugrad.autograd.rules import NOTHING, Spec, fits, tensors
 
@@ -33,8 +33,9 @@ def direct(spec: Spec, general: Any) -> Any:
 def written(spec: Spec, general: Any) -> Any:
     """The function itself."""
     scope = {"general": general, "spec": spec, "impl": spec.impl, "Node_": spec.node, "off": off,
-             "NOTHING": NOTHING, "LEAF": LEAF, "new": _new, "leaf_edge": leaf_edge,
-             "next_key": next_key, "turn": turn, "fits": fits, "savers": {}}
+             "state": state, "new_cell": new_cell, "NOTHING": NOTHING, "LEAF": LEAF, "new": _new,
+             "leaf_edge": leaf_edge, "next_key": next_key, "turn": turn, "fits": fits,
+             "savers": {}}
     body = text_of(spec)
     text = "\n".join([f"def make({', '.join(scope)}):", *["    " + line for line in body],
                       "    return entry"])
@@ -52,7 +53,8 @@ def text_of(spec: Spec) -> list[str]:
     ts, arrays = names("t", range(n)), ", ".join(names("a", range(n)))
     general = f"return general({', '.join(ts)}, **kw)"
     lines = [f"def entry({', '.join(ts[:needed] + [t + '=None' for t in ts[needed:]])}, **kw):",
-             f"    if off[0]: {general}",
+             "    silent = off[0]",
+             f"    if silent and (state.recording or state.casting is not None): {general}",
              "    try:"]
     for i, t in enumerate(ts):
         take = [f"a{i} = {t}._a; e{i} = {t}._edge",
@@ -67,12 +69,13 @@ def text_of(spec: Spec) -> list[str]:
     for k in outs:
         lines += [f"    y{k} = new()",
                   f"    y{k}._a = r{k} if type(r{k}) is be.ndarray else be.asarray(r{k})",
-                  f"    y{k}._be = be; y{k}._view = y{k}._edge = None; y{k}._ver = [0]"]
+                  f"    y{k}._be = be; y{k}._view = y{k}._edge = None",
+                  f"    y{k}._ver = new_cell() if silent else [0]"]
     result = f"return {', '.join(names('y', outs))}"
     if spec.node is None:
         return [*lines, "    " + result]
     edges = names("e", spec.diff)
-    lines += [f"    if {' is '.join([*edges, 'None'])}: {result}"]
+    lines += [f"    if silent or {' is '.join([*edges, 'None'])}: {result}"]
     for i in spec.diff:
         lines += [f"    if e{i} is LEAF: e{i} = (t{i}._acc, 0, t{i}) "
                   f"if t{i}._turn == turn[0] else leaf_edge(t{i})"]

@@ -20,6 +20,7 @@ from gpugrad.autograd.transfer import to_backend
 
 NO_CONSTANTS: dict[str, Any] = {}
 FLOAT = np.dtype(np.float32).num      # bools and integers have smaller numbers; half's is greater
+INT64 = np.dtype(np.int64)
 NUMBERS = (int, float, complex, np.generic)
 BOTH = (0, 1)                         # the places of two saved arrays
 
@@ -304,8 +305,9 @@ def binary(spec: Spec) -> Any:
     nothing = not (Node_ and spec.plan)
     differentiable = Node_ and spec.diff == [0, 1]
     to_float = promote == "float"
-    # Those that may be used with a Python number as they are.
+    # Those that may be used as they are with a Python float other than 0, and with an int.
     plain = dtypes.WHOLE if spec.by_number else dtypes.FLOATS
+    whole = plain if to_float else plain | {INT64}
     listed = spec.name in casting.LISTED
 
     save_x: Any
@@ -365,15 +367,15 @@ def binary(spec: Spec) -> Any:
         try:
             be, xa = input._be, input._a
             kind = type(other)
-            if kind is not Tensor and promote and (kind is int or (kind is float and other)) \
-                    and xa.dtype in plain:
+            if kind is not Tensor and promote and (xa.dtype in whole if kind is int else (
+                    kind is float and other and xa.dtype in plain)):
                 ya = be.number[other, xa.dtype]
                 other = NOTHING
             elif other._be is be:
                 ya = other._a
             else:
                 return mixed(input, other)
-        except AttributeError:
+        except (AttributeError, OverflowError):
             return mixed(input, other)
         if promote and (xa.dtype is not ya.dtype or (to_float and xa.dtype.num < FLOAT)):
             return mixed(input, other)
@@ -421,15 +423,15 @@ def binary(spec: Spec) -> Any:
         try:
             be, xa = input._be, input._a
             kind = type(other)
-            if kind is not Tensor and (kind is int or (kind is float and other)) \
-                    and xa.dtype in plain:
+            if kind is not Tensor and (xa.dtype in whole if kind is int else (
+                    kind is float and other and xa.dtype in plain)):
                 ya = be.number[other, xa.dtype]
                 other = NOTHING
             elif other._be is be:
                 ya = other._a
             else:
                 return mixed(input, other)
-        except AttributeError:
+        except (AttributeError, OverflowError):
             return mixed(input, other)
         if xa.dtype is not ya.dtype:
             return mixed(input, other)

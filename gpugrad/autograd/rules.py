@@ -417,15 +417,14 @@ class Spec:
             return ", ".join([first, *[f"v{j}" for j in at]])
 
         n = len(self.diff)
+        saved = ", ".join([f"v{j}" for j in range(len(self.plan))])
         lines = []
         if self.n_out is None:                  # with one result the engine has no list of them
             lines += ["if node.n_out == 1: g = [g]"]
         if self.plan:
-            lines += [f"{arguments('', range(len(self.plan)))[2:]}, = "
-                      "spec.unpack(node) if o is tensors else unchanged(node)"]
+            lines += [f"{saved}, = spec.unpack(node) if o is tensors else unchanged(node)"]
         if self.fit and not self.grads:
-            lines += [f"if node.fit is not None: return spec.fitted(node, o, g, edges, "
-                      f"[{arguments('', range(len(self.plan)))[2:]}])"]
+            lines += [f"if node.fit is not None: return spec.fitted(node, o, g, edges, [{saved}])"]
         if len(self.inputs) in self.diff:       # any number of edges
             needs = "[e is not None for e in edges]"
         elif self.grads or self.together[0] or n > 1:

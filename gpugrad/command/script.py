@@ -13,6 +13,7 @@ from types import ModuleType
 from typing import Any
 
 from gpugrad.command.line import fail
+from gpugrad.command.stand_ins import StandIns
 
 SERVED = {"torch": "gpugrad", "torchvision": "gpugrad.vision"}
 # What they follow, and so what programs that ask for a version get.
@@ -44,6 +45,8 @@ class Alias(MetaPathFinder, Loader):
             said = module.__version__
             own = said.partition("+gpugrad.")[2] or said
             module.__version__ = f"{VERSIONS[ours]}+gpugrad.{own}"
+        if ours == "gpugrad":
+            module.torch = module                # programs find it there by an accident
         return module
 
     def exec_module(self, module: ModuleType) -> None:
@@ -53,6 +56,7 @@ class Alias(MetaPathFinder, Loader):
 def serve() -> None:
     """From now on ``import torch`` gives gpugrad, and ``import torchvision`` gpugrad.vision."""
     sys.meta_path.insert(0, Alias())
+    sys.meta_path.append(StandIns())
 
 
 # A module torch for processes that the program starts: DataLoader's with "spawn", or subprocesses.

@@ -73,7 +73,7 @@ class ProcessGroup:
     """Several processes; there is none to be one of."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        raise NotImplementedError(f"ProcessGroup is not supported: {_WHY}")
+        raise NotImplementedError(f"ProcessGroup is not supported: {WHY}")
 
 
 class Work:
@@ -93,7 +93,7 @@ class GroupMember:
     NON_GROUP_MEMBER = -100
 
 
-_WHY = ("gpugrad runs in one process. Ask torch.distributed.is_available(), which is False, or "
+WHY = ("gpugrad runs in one process. Ask torch.distributed.is_available(), which is False, or "
         "is_initialized() before")
 
 # As functions they can be imported, and passed on.
@@ -107,12 +107,12 @@ globals().update(functions(
     "monitored_barrier recv recv_object_list reduce reduce_scatter reduce_scatter_tensor "
     "scatter scatter_object_list send send_object_list TCPStore FileStore HashStore "
     "PrefixStore Store P2POp init_device_mesh DeviceMesh breakpoint get_debug_level",
-    _WHY))
+    WHY))
 _FOLDERS = ("nn", "fsdp", "tensor", "elastic", "rpc", "algorithms", "optim", "checkpoint",
             "pipelining", "device_mesh")
 
 
 def __getattr__(name: str) -> Any:
     if name in _FOLDERS:                        # an AttributeError, for hasattr()
-        raise AttributeError(f"torch.distributed.{name} is not supported: {_WHY}")
+        raise AttributeError(f"torch.distributed.{name} is not supported: {WHY}")
     raise AttributeError(f"module 'gpugrad.distributed' has no attribute '{name}'")

@@ -1,6 +1,7 @@
 """Elementwise functions with more arguments than an op has."""
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -50,6 +51,26 @@ def in_place(name: str) -> Any:
     return method
 
 
+_warned: list[str] = []
+
+
+def _number_first(name: str, order: str, *args: Any) -> Any:
+    """The arguments of a call in PyTorch's older order, x.add_(alpha, other), which still works.
+
+    order: its names. Warns once.
+    """
+    n = order.count(",") + 1
+    if len(args) != n or not isinstance(args[0], Number) or isinstance(args[0], bool):
+        n -= name.endswith("_")                  # a method doesn't count self
+        raise TypeError(f"{name}() takes {n} positional argument{'s' * (n > 1)} but "
+                        f"{len(args) + 1 - name.endswith('_')} were given")
+    if not _warned:
+        _warned.append(name)
+        warnings.warn(f"This overload of {name} is deprecated:\n\t{name}(Number {order})\nConsider "
+                      "passing the number by its name.", UserWarning, stacklevel=3)
+    return args
+
+
 # Sums --------------------------------------------------------------------------------------------
 
 
@@ -73,12 +94,16 @@ def _scaled(x: Any, y: Any, alpha: Number) -> Any:
     return T.scale(cast(y, dtype), number=number_of(alpha, dtype))
 
 
-def add(input: Tensor, other: Any, *, alpha: Number = 1) -> Tensor:
+def add(input: Tensor, other: Any, *older: Any, alpha: Number = 1) -> Tensor:
     """input + alpha * other"""
+    if older:
+        alpha, other = _number_first("add", "alpha, Tensor other", other, *older)
     return _checked(T.add, input, _scaled(input, other, alpha), "add")
 
 
-def add_(x: Tensor, other: Any, *, alpha: Number = 1) -> Tensor:
+def add_(x: Tensor, other: Any, *older: Any, alpha: Number = 1) -> Tensor:
+    if older:
+        alpha, other = _number_first("add_", "alpha, Tensor other", other, *older)
     return _checked(T.add_, x, _scaled(x, other, alpha), "add_")
 
 
@@ -103,13 +128,17 @@ def minus(x: Tensor, y: Any) -> Any:
     return T.sub(x, y)
 
 
-def sub(input: Tensor, other: Any, *, alpha: Number = 1) -> Tensor:
+def sub(input: Tensor, other: Any, *older: Any, alpha: Number = 1) -> Tensor:
     """input - alpha * other"""
+    if older:
+        alpha, other = _number_first("sub", "alpha, Tensor other", other, *older)
     _no_bools(input, other)
     return _checked(T.sub, input, _scaled(input, other, alpha), "sub")
 
 
-def sub_(x: Tensor, other: Any, *, alpha: Number = 1) -> Tensor:
+def sub_(x: Tensor, other: Any, *older: Any, alpha: Number = 1) -> Tensor:
+    if older:
+        alpha, other = _number_first("sub_", "alpha, Tensor other", other, *older)
     _no_bools(x, other)
     return _checked(T.sub_, x, _scaled(x, other, alpha), "sub_")
 
@@ -249,14 +278,22 @@ def _products(x: Tensor, *factors: Tensor) -> list[Tensor]:
     return out
 
 
-def addcmul(input: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: Number = 1) -> Tensor:
+def addcmul(input: Tensor, tensor1: Tensor, tensor2: Tensor, *older: Tensor,
+            value: Number = 1) -> Tensor:
     """input + value * tensor1 * tensor2"""
+    if older:
+        value, tensor1, tensor2 = _number_first(
+            "addcmul", "value, Tensor tensor1, Tensor tensor2", tensor1, tensor2, *older)
     x, *factors = _products(input, tensor1, tensor2)
     return T.addcmul(x, *factors, value=number_of(value, x._a.dtype))
 
 
-def addcdiv(input: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: Number = 1) -> Tensor:
+def addcdiv(input: Tensor, tensor1: Tensor, tensor2: Tensor, *older: Tensor,
+            value: Number = 1) -> Tensor:
     """input + value * tensor1 / tensor2"""
+    if older:
+        value, tensor1, tensor2 = _number_first(
+            "addcdiv", "value, Tensor tensor1, Tensor tensor2", tensor1, tensor2, *older)
     x, *parts = _fractions(input, tensor1, tensor2)
     return T.addcdiv(x, *parts, value=number_of(value, x._a.dtype))
 
@@ -270,7 +307,11 @@ def _fractions(*tensors: Tensor) -> list[Tensor]:
     return out
 
 
-def addcmul_(x: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: Number = 1) -> Tensor:
+def addcmul_(x: Tensor, tensor1: Tensor, tensor2: Tensor, *older: Tensor,
+             value: Number = 1) -> Tensor:
+    if older:
+        value, tensor1, tensor2 = _number_first(
+            "addcmul_", "value, Tensor tensor1, Tensor tensor2", tensor1, tensor2, *older)
     check_written(x, tensor1, tensor2)
     wide, *factors = _products(x, tensor1, tensor2)
     check_result(x, wide._a.dtype)
@@ -278,7 +319,11 @@ def addcmul_(x: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: Number = 1) 
     return T.addcmul_(x, a, b, value=number_of(value, x._a.dtype))
 
 
-def addcdiv_(x: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: Number = 1) -> Tensor:
+def addcdiv_(x: Tensor, tensor1: Tensor, tensor2: Tensor, *older: Tensor,
+             value: Number = 1) -> Tensor:
+    if older:
+        value, tensor1, tensor2 = _number_first(
+            "addcdiv_", "value, Tensor tensor1, Tensor tensor2", tensor1, tensor2, *older)
     check_written(x, tensor1, tensor2)
     wide, *parts = _fractions(x, tensor1, tensor2)
     check_result(x, wide._a.dtype)

@@ -287,7 +287,8 @@ class Optimizer:
         if stateless and self.grad_scale is None:
             for p in params:
                 bump(p)
-            sets = {(be, 1, ()): [[p._a, p._grad._a] for p in params if p._be is be]
+            pairs: Any = [(p, p._grad) for p in params]
+            sets = {(be, 1, ()): [[p._a, g._a] for p, g in pairs if p._be is be]
                     for be in {p._be for p in params}}
             params = []
         for p in params:

@@ -1,8 +1,9 @@
 """torch.utils._pytree: functions over the leaves of tuples, lists and dicts in each other."""
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from gpugrad.func.trees import LEAF, Tree, flatten, unflatten
 
@@ -13,6 +14,18 @@ TreeSpec = Tree
 def LeafSpec() -> Tree:
     """The structure of a leaf."""
     return LEAF
+
+
+class NodeDef(NamedTuple):
+    """How one type of container is taken apart: flatten_fn(x) gives its parts and its keys."""
+
+    type: Any
+    flatten_fn: Callable[[Any], Any]
+
+
+SUPPORTED_NODES = {kind: NodeDef(kind, lambda x: (list(x), ())) for kind in (tuple, list)} | {
+    kind: NodeDef(kind, lambda x: (list(x.values()), tuple(x))) for kind in (dict, OrderedDict)}
+_get_node_type = type
 
 
 def tree_flatten(tree: Any, is_leaf: Any = None) -> tuple[list[Any], Tree]:

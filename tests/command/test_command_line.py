@@ -256,6 +256,38 @@ def test_programs_see_the_version_that_is_followed(tmp_path):
     assert status == 0 and out.split() == ["2.13.0" + own, "2.13.0" + own, "0.28.0" + own], err
 
 
+# What ignite, captum, kornia, PyTorch Lightning and vector-quantize-pytorch import.
+STAND_INS = """
+from torch._subclasses.fake_tensor import is_fake, FakeTensor
+from torch.distributed import nn as dist_nn
+from torch.distributed.optim import ZeroRedundancyOptimizer
+from torch.distributed.tensor import DTensor, Shard, Placement
+from torch.fx.experimental.proxy_tensor import get_proxy_mode
+from torch.nn.parallel.scatter_gather import scatter
+from torch.utils.flop_counter import FlopCounterMode
+import torch
+x = torch.torch.ones(2)
+print(is_fake(x), get_proxy_mode(), isinstance(x, DTensor), issubclass(Shard, Placement),
+      FlopCounterMode(display=False).get_total_flops(), torch.distributed.nn is dist_nn)
+for f in (dist_nn.all_reduce, ZeroRedundancyOptimizer, scatter, FlopCounterMode().__enter__):
+    try:
+        f()
+    except NotImplementedError as e:
+        print(str(e).partition(" is")[0])
+import torch.distributed.nothing
+"""
+
+
+def test_modules_that_run_alone_serves(tmp_path):
+    (tmp_path / "program.py").write_text(STAND_INS)
+    status, out, err = shell("run", "--force", tmp_path / "program.py")
+    assert status == 1 and "gpugrad has no gpugrad.distributed.nothing" in err, err
+    assert out.splitlines() == [
+        "False None False True 0 True", "torch.distributed.nn.all_reduce",
+        "torch.distributed.optim.ZeroRedundancyOptimizer",
+        "torch.nn.parallel.scatter_gather.scatter", "torch.utils.flop_counter"]
+
+
 def test_run(tmp_path):
     (tmp_path / "program.py").write_text(PROGRAM)
     (tmp_path / "helper.py").write_text("import torch\nNAME = torch.ones(2).sum().item()\n")

@@ -22,7 +22,8 @@ NUMBERS = "the last bits differ, and only on some machines"
 LINES: dict[str, list[str] | str] = {
     "devices other than `cpu`, `cuda` and `meta` (`mps`, `xpu`, ...)": GPU,
     "`bfloat16` tensors": "a package decides",
-    "`complex32`; lazy conjugation": ["t.complex32", "t.tensor([1j]).conj().is_conj()"],
+    "tensors of `complex32` and `float8_...`, names to compare with; lazy conjugation": [
+        "t.ones(2).to(t.float8_e5m2)", "t.tensor([1j]).conj().is_conj()"],
     "sparse, quantized, nested, named tensors": ["x.to_sparse().shape"],
     "gradients that are sparse (`embedding(sparse=True)`, `gather(sparse_grad=True)`)": [
         "t.nn.functional.embedding(k, x, sparse=True)"],

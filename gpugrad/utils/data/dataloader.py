@@ -190,7 +190,15 @@ class _Endless:
             yield None
 
 
-class _Pass:
+class _BaseDataLoaderIter:
+    """What a DataLoader's iterators are."""
+
+
+class _MultiProcessingDataLoaderIter(_BaseDataLoaderIter):
+    """PyTorch's iterator with workers, whose inner parts programs use; none is one."""
+
+
+class _Pass(_BaseDataLoaderIter):
     """One pass over the batches of a loader, in this process."""
 
     def __init__(self, loader: DataLoader[Any], pin: bool) -> None:

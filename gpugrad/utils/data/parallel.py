@@ -13,12 +13,13 @@ from collections import deque
 from typing import Any
 
 from gpugrad.pinned import pin_batch
+from gpugrad.utils.data.dataloader import _BaseDataLoaderIter
 from gpugrad.utils.data.fetching import few
 from gpugrad.utils.data.sampler import draw_seed
 from gpugrad.utils.data.worker import Job, Resume
 
 
-class WorkerPass:
+class WorkerPass(_BaseDataLoaderIter):
     """Iterates over the batches that workers load. With persistent workers, again and again."""
 
     def __init__(self, loader: Any, pin: bool) -> None:
