@@ -201,8 +201,8 @@ for y in (K.filters.gaussian_blur2d(x, (5, 5), (1.0, 1.0)), K.filters.sobel(x),
 """,
     "torch_optimizer": """
 import torch_optimizer
-for name in ("AdaBound AdaMod AdamP DiffGrad Lamb NovoGrad PID QHAdam QHM Ranger RangerVA SGDP SGDW "
-             "Yogi AdaBelief MADGRAD Shampoo").split():
+for name in ("AdaBound AdaMod AdamP DiffGrad Lamb NovoGrad PID QHAdam QHM Ranger RangerVA SGDP "
+             "SGDW Yogi AdaBelief MADGRAD Shampoo").split():
     net = nn.Linear(3, 2)
     steps = getattr(torch_optimizer, name)(net.parameters())
     for _ in range(3):
@@ -246,4 +246,4 @@ def test_program(library: str, tmp_path: Path) -> None:
     got = numbers(["-m", "gpugrad", "run", "--force", str(program)], tmp_path / "ours")
     assert want and len(got) == len(want)
     for a, b in zip(got, want):
-        assert a == pytest.approx(b, rel=2e-3, abs=2e-4)
+        assert a == pytest.approx(b, rel=5e-4, abs=5e-6)
