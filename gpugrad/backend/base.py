@@ -33,6 +33,8 @@ class Numbers(dict[Any, Any]):
 
     def __missing__(self, key: tuple[Any, Any]) -> Any:
         value, dtype = key
+        if hasattr(value, "item"):               # a tensor, whose number may change
+            return self[value.item(), dtype]
         a = self.be.scalar(value, one_object(dtype))
         # 0.0 and -0.0 would share a place; what is made in a capture is written at its replays only
         if (value != 0 or type(value) is int) and not self.be.capturing:

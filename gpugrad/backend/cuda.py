@@ -386,7 +386,7 @@ class CudaBackend(Backend):
             args += out, count
             if numbers:
                 kind = ACC[size]
-                args += [kind(v) for v in numbers]
+                args += [kind(v.item() if hasattr(v, "item") else v) for v in numbers]
             kernels.launch(file, name, grid, BLOCK, tuple(args), dtype, wide)
         return out
 

@@ -79,8 +79,8 @@ def options(dtype: Any, wide: bool = False) -> tuple[str, ...]:
 
 
 def acc(value: float, dtype: Any) -> Any:
-    """A number as kernels for ``dtype`` take it: double for double, else float."""
-    return ACC[dtype.itemsize](value)
+    """A number, or a tensor of one, as kernels for ``dtype`` take it: as double or else float."""
+    return ACC[dtype.itemsize](value.item() if hasattr(value, "item") else value)
 
 
 @functools.lru_cache(1024)

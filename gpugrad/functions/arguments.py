@@ -207,11 +207,23 @@ def plain_error(name: str, error: Exception, operands: Any) -> Exception | None:
 _C_NAMES = {"float32": "float", "int32": "int"}
 
 
+def plain_number(value: Any, name: str = "argument") -> Any:
+    """A number that may be a 0-dim tensor without a gradient, as a Python number."""
+    if not isinstance(value, Tensor):
+        return value
+    if value.ndim or value.requires_grad:
+        raise TypeError(f"{name} must be Number, not Tensor")
+    return value.item()
+
+
 def number_of(value: Any, dtype: np.dtype[Any]) -> Any:
     """A Python number as one of the dtype: RuntimeError where it doesn't fit.
 
-    As in PyTorch a negative number goes round in an unsigned dtype, and any number is a bool.
+    As in PyTorch a negative number goes round in an unsigned dtype, and any number is a bool. A
+    0-dim tensor is read.
     """
+    if isinstance(value, Tensor):
+        value = plain_number(value)
     kind = dtype.kind
     if kind == "b":
         return bool(value)

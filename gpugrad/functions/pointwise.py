@@ -16,6 +16,7 @@ from gpugrad.functions.arguments import (
     check_written,
     common,
     number_of,
+    plain_number,
 )
 
 Number = int | float | bool | complex
@@ -80,6 +81,7 @@ def _scaled(x: Any, y: Any, alpha: Number) -> Any:
     if (type(alpha) is int and alpha == 1) or not isinstance(y, OPERANDS) \
             or not isinstance(x, OPERANDS):
         return y
+    alpha = plain_number(alpha, "argument 'alpha'")
     dtype = dtypes.promote(operand(x), operand(y))
     if isinstance(alpha, bool) and dtype.kind != "b":
         raise RuntimeError("Boolean alpha only supported for Boolean results.")
