@@ -16,7 +16,7 @@ from gpugrad.backend.columns import out_size
 from gpugrad.backend.copies import Copies, is_pinned
 from gpugrad.backend.cuda_random import CudaGenerator
 from gpugrad.backend.cupy_functions import Module, order_of
-from gpugrad.backend.kernels import ACC, BLOCK, Kernels, windows
+from gpugrad.backend.kernels import ACC, BLOCK, Kernels, acc, windows
 from gpugrad.backend.random import DEFAULT_SEED, unsigned_seed
 from gpugrad.device import device
 from gpugrad.dtypes import HALF
@@ -386,7 +386,10 @@ class CudaBackend(Backend):
             args += out, count
             if numbers:
                 kind = ACC[size]
-                args += [kind(v.item() if hasattr(v, "item") else v) for v in numbers]
+                try:
+                    args += [kind(v) for v in numbers]
+                except TypeError:                # a tensor of one
+                    args += [acc(v, dtype) for v in numbers]
             kernels.launch(file, name, grid, BLOCK, tuple(args), dtype, wide)
         return out
 

@@ -80,7 +80,11 @@ def options(dtype: Any, wide: bool = False) -> tuple[str, ...]:
 
 def acc(value: float, dtype: Any) -> Any:
     """A number, or a tensor of one, as kernels for ``dtype`` take it: as double or else float."""
-    return ACC[dtype.itemsize](value.item() if hasattr(value, "item") else value)
+    kind = ACC[dtype.itemsize]
+    try:
+        return kind(value)
+    except TypeError:
+        return kind(value.item())
 
 
 @functools.lru_cache(1024)
