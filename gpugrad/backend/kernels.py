@@ -78,7 +78,7 @@ def options(dtype: Any, wide: bool = False) -> tuple[str, ...]:
     return "-std=c++17", *FLAGS[name], *(("-DWIDE",) if wide else ())
 
 
-def acc(value: float, dtype: Any) -> Any:
+def acc(value: Any, dtype: Any) -> Any:
     """A number, or a tensor of one, as kernels for ``dtype`` take it: as double or else float."""
     kind = ACC[dtype.itemsize]
     try:
