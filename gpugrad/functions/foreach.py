@@ -95,6 +95,8 @@ def _of_two(name: str, method: str, in_place: bool) -> Callable[..., Any]:
             args = options.pop(word), *args
         if not args:
             raise TypeError(f"{name}() needs an operand beside the list: a number, or a list")
+        if len(args) > 1 and method.rstrip("_") in ("add", "sub"):   # no older order here
+            raise TypeError(f"{name}() takes 2 positional arguments but {len(args) + 1} were given")
         if isinstance(self, int | float) and method == "pow":
             return tuple([self ** t for t in _list(name, args[0], 1)])
         tensors = _list(name, self)

@@ -62,7 +62,7 @@ def _number_first(name: str, order: str, *args: Any) -> Any:
     """
     n = order.count(",") + 1
     if len(args) != n or not isinstance(args[0], Number) or isinstance(args[0], bool) \
-            or not all([isinstance(t, Tensor) for t in args[1:]]):
+            or not all([isinstance(t, OPERANDS) for t in args[1:]]):
         n -= name.endswith("_")                  # a method doesn't count self
         raise TypeError(f"{name}() takes {n} positional argument{'s' * (n > 1)} but "
                         f"{len(args) + 1 - name.endswith('_')} were given")

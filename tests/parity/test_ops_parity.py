@@ -436,7 +436,7 @@ x.clone().sub_(0.5, y)
 x.clone().addcmul_(0.5, y, p)
 x.clone().addcdiv_(-0.5, y, p)
 t.add(x, y, 2)
-x.add(1, 2)  #! text
+x.add(3, 2)
 x.add_(y, y)
 x.addcmul_(1, y)
 t.addcdiv(x, y, p, value=.5)
