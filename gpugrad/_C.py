@@ -57,8 +57,6 @@ def _cuda_getDeviceCount() -> int:
     return cuda.device_count()
 
 
-
-
 class _nn:
     """torch._C._nn."""
 

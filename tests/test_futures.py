@@ -34,3 +34,33 @@ def test_several_at_once():
         f.set_result(i)
     assert together.wait() == fs and futures.wait_all(fs) == [0, 1, 2]
     assert futures.collect_all([]).wait() == []
+
+
+def test_an_error_among_several():
+    fs: list[futures.Future] = [futures.Future() for _ in range(2)]
+    together = futures.collect_all(fs)
+    fs[1].set_exception(ValueError("no"))
+    fs[0].set_result(1)
+    for wait in (together.wait, fs[1].value, lambda: futures.wait_all(fs)):
+        with pytest.raises(ValueError, match="no"):
+            wait()
+
+
+def test_from_many_threads():
+    for _ in range(20):
+        fs: list[futures.Future] = [futures.Future() for _ in range(16)]
+        together = futures.collect_all(fs)
+        threads = [threading.Thread(target=f.set_result, args=(i,)) for i, f in enumerate(fs)]
+        for t in threads:
+            t.start()
+        assert together.result(timeout=10) == fs
+
+
+def test_a_result_comes_once():
+    f: futures.Future = futures.Future()
+    with pytest.raises(AssertionError, match="not an Exception"):
+        f.set_exception(3)  # type: ignore[arg-type]
+    f.set_result(1)
+    for again in (lambda: f.set_result(2), lambda: f.set_exception(ValueError())):
+        with pytest.raises(RuntimeError, match="is complete"):
+            again()

@@ -14,28 +14,25 @@ from gpugrad.absent import classes, functions
 from gpugrad.distributed import WHY
 
 
-def _counter() -> dict[str, Any]:
-    class FlopCounterMode:
-        """Counts the floating-point operations of a ``with`` block, in PyTorch; entering raises."""
+class FlopCounterMode:
+    """Counts the floating-point operations of a ``with`` block, in PyTorch; entering it raises."""
 
-        def __init__(self, *args: Any, **kwargs: Any) -> None:
-            pass
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        pass
 
-        def __enter__(self) -> None:
-            raise NotImplementedError("torch.utils.flop_counter is not supported: FLOPs aren't "
-                                      "counted")
+    def __enter__(self) -> None:
+        raise NotImplementedError("torch.utils.flop_counter is not supported: FLOPs aren't counted")
 
-        def __exit__(self, *exc: object) -> None:
-            pass
+    def __exit__(self, *exc: object) -> None:
+        pass
 
-        def get_total_flops(self) -> int:
-            """0: what was never entered has counted none."""
-            return 0
+    def get_total_flops(self) -> int:
+        """0: what was never entered has counted none."""
+        return 0
 
-        def get_flop_counts(self) -> dict[str, Any]:
-            """None."""
-            return {}
-    return {"FlopCounterMode": FlopCounterMode}
+    def get_flop_counts(self) -> dict[str, Any]:
+        """None."""
+        return {}
 
 
 _SPREAD = "all_gather all_reduce all_to_all broadcast gather reduce reduce_scatter scatter"
@@ -54,7 +51,7 @@ _MODULES: dict[str, Callable[[str], dict[str, Any]]] = {
     "fx.experimental.proxy_tensor": lambda name: {"get_proxy_mode": lambda: None},
     "nn.parallel.scatter_gather": lambda name: functions(
         name, "gather scatter scatter_kwargs", "DataParallel uses one device"),
-    "utils.flop_counter": lambda name: _counter(),
+    "utils.flop_counter": lambda name: {"FlopCounterMode": FlopCounterMode},
 }
 
 

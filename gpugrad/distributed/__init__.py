@@ -94,7 +94,7 @@ class GroupMember:
 
 
 WHY = ("gpugrad runs in one process. Ask torch.distributed.is_available(), which is False, or "
-        "is_initialized() before")
+       "is_initialized() before")
 
 # As functions they can be imported, and passed on.
 globals().update(functions(

@@ -52,20 +52,22 @@ def in_place(name: str) -> Any:
     return method
 
 
+# PyTorch's older order of arguments, x.add_(alpha, other), still works: the number goes first.
+_OLDER = {"add": "alpha, Tensor other", "sub": "alpha, Tensor other",
+          "addcmul": "value, Tensor tensor1, Tensor tensor2",
+          "addcdiv": "value, Tensor tensor1, Tensor tensor2"}
 _warned: list[str] = []
 
 
-def _number_first(name: str, order: str, *args: Any) -> Any:
-    """The arguments of a call in PyTorch's older order, x.add_(alpha, other), which still works.
-
-    order: its names. Warns once.
-    """
+def _number_first(name: str, *args: Any) -> Any:
+    """The arguments of a call in the older order. Warns once."""
+    order, in_place = _OLDER[name.rstrip("_")], name.endswith("_")
     n = order.count(",") + 1
     if len(args) != n or not isinstance(args[0], Number) or isinstance(args[0], bool) \
             or not all([isinstance(t, OPERANDS) for t in args[1:]]):
-        n -= name.endswith("_")                  # a method doesn't count self
+        n -= in_place                            # a method doesn't count self
         raise TypeError(f"{name}() takes {n} positional argument{'s' * (n > 1)} but "
-                        f"{len(args) + 1 - name.endswith('_')} were given")
+                        f"{len(args) + 1 - in_place} were given")
     if not _warned:
         _warned.append(name)
         warnings.warn(f"This overload of {name} is deprecated:\n\t{name}(Number {order})\nConsider "
@@ -100,13 +102,13 @@ def _scaled(x: Any, y: Any, alpha: Number) -> Any:
 def add(input: Tensor, other: Any, *older: Any, alpha: Number = 1) -> Tensor:
     """input + alpha * other"""
     if older:
-        alpha, other = _number_first("add", "alpha, Tensor other", other, *older)
+        alpha, other = _number_first("add", other, *older)
     return _checked(T.add, input, _scaled(input, other, alpha), "add")
 
 
 def add_(x: Tensor, other: Any, *older: Any, alpha: Number = 1) -> Tensor:
     if older:
-        alpha, other = _number_first("add_", "alpha, Tensor other", other, *older)
+        alpha, other = _number_first("add_", other, *older)
     return _checked(T.add_, x, _scaled(x, other, alpha), "add_")
 
 
@@ -134,14 +136,14 @@ def minus(x: Tensor, y: Any) -> Any:
 def sub(input: Tensor, other: Any, *older: Any, alpha: Number = 1) -> Tensor:
     """input - alpha * other"""
     if older:
-        alpha, other = _number_first("sub", "alpha, Tensor other", other, *older)
+        alpha, other = _number_first("sub", other, *older)
     _no_bools(input, other)
     return _checked(T.sub, input, _scaled(input, other, alpha), "sub")
 
 
 def sub_(x: Tensor, other: Any, *older: Any, alpha: Number = 1) -> Tensor:
     if older:
-        alpha, other = _number_first("sub_", "alpha, Tensor other", other, *older)
+        alpha, other = _number_first("sub_", other, *older)
     _no_bools(x, other)
     return _checked(T.sub_, x, _scaled(x, other, alpha), "sub_")
 
@@ -285,8 +287,7 @@ def addcmul(input: Tensor, tensor1: Tensor, tensor2: Tensor, *older: Tensor,
             value: Number = 1) -> Tensor:
     """input + value * tensor1 * tensor2"""
     if older:
-        value, tensor1, tensor2 = _number_first(
-            "addcmul", "value, Tensor tensor1, Tensor tensor2", tensor1, tensor2, *older)
+        value, tensor1, tensor2 = _number_first("addcmul", tensor1, tensor2, *older)
     x, *factors = _products(input, tensor1, tensor2)
     return T.addcmul(x, *factors, value=number_of(value, x._a.dtype))
 
@@ -295,8 +296,7 @@ def addcdiv(input: Tensor, tensor1: Tensor, tensor2: Tensor, *older: Tensor,
             value: Number = 1) -> Tensor:
     """input + value * tensor1 / tensor2"""
     if older:
-        value, tensor1, tensor2 = _number_first(
-            "addcdiv", "value, Tensor tensor1, Tensor tensor2", tensor1, tensor2, *older)
+        value, tensor1, tensor2 = _number_first("addcdiv", tensor1, tensor2, *older)
     x, *parts = _fractions(input, tensor1, tensor2)
     return T.addcdiv(x, *parts, value=number_of(value, x._a.dtype))
 
@@ -313,8 +313,7 @@ def _fractions(*tensors: Tensor) -> list[Tensor]:
 def addcmul_(x: Tensor, tensor1: Tensor, tensor2: Tensor, *older: Tensor,
              value: Number = 1) -> Tensor:
     if older:
-        value, tensor1, tensor2 = _number_first(
-            "addcmul_", "value, Tensor tensor1, Tensor tensor2", tensor1, tensor2, *older)
+        value, tensor1, tensor2 = _number_first("addcmul_", tensor1, tensor2, *older)
     check_written(x, tensor1, tensor2)
     wide, *factors = _products(x, tensor1, tensor2)
     check_result(x, wide._a.dtype)
@@ -325,8 +324,7 @@ def addcmul_(x: Tensor, tensor1: Tensor, tensor2: Tensor, *older: Tensor,
 def addcdiv_(x: Tensor, tensor1: Tensor, tensor2: Tensor, *older: Tensor,
              value: Number = 1) -> Tensor:
     if older:
-        value, tensor1, tensor2 = _number_first(
-            "addcdiv_", "value, Tensor tensor1, Tensor tensor2", tensor1, tensor2, *older)
+        value, tensor1, tensor2 = _number_first("addcdiv_", tensor1, tensor2, *older)
     check_written(x, tensor1, tensor2)
     wide, *parts = _fractions(x, tensor1, tensor2)
     check_result(x, wide._a.dtype)
